@@ -1,0 +1,1 @@
+"""phagostat: numbers that can be trusted from time-lapses of cells eating fluorescent aggregates."""

@@ -1,0 +1,1 @@
+"""Step table, planner, graphs and the one loop."""

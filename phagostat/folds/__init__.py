@@ -1,0 +1,1 @@
+"""Ordered state over small per-frame records; no pixels."""

@@ -1,0 +1,1 @@
+"""Arrays in, arrays or records out: no settings, no files."""

@@ -1,0 +1,1 @@
+"""The vocabulary: frozen dataclasses, units and errors. Imports nothing but numpy."""

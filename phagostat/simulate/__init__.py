@@ -1,0 +1,1 @@
+"""The simulator and its truth; shares nothing with the pipeline it judges but vocabulary and readers."""

@@ -1,0 +1,1 @@
+"""Readers of acquisitions, all behind the :class:`~phagostat.sources.protocol.Source` protocol."""

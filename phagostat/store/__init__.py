@@ -1,0 +1,1 @@
+"""OME-Zarr layout, commit log and integrity of an output."""

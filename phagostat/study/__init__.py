@@ -1,0 +1,1 @@
+"""What compares: outputs with a truth, later conditions with each other."""
