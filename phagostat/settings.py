@@ -1,0 +1,351 @@
+"""Every parameter, with its unit, default and source; a digest of what each step reads.
+
+The pydantic v1 interface is used because btrack 0.6 requires ``pydantic < 2``; ``pydantic.v1`` exists in both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from pydantic.v1 import BaseModel, Extra, Field, ValidationError
+
+from phagostat.model.errors import SettingsError
+
+PROFILES = ("corrected", "paper")
+
+_PAPER = "Ounissi et al. 2024, PhagoStat"
+_HERE = "phagostat: corrected profile"
+
+
+class _Group(BaseModel):
+    class Config:
+        """Settings are values: no unknown names, no change after creation."""
+
+        extra = Extra.forbid
+        frozen = True
+        validate_all = True
+        allow_inf_nan = False
+
+
+class AcquisitionSettings(_Group):
+    """What the file does not say, or says wrongly."""
+
+    aggregates: int | None = Field(
+        default=None, ge=0, unit="channel", description="channel of the fluorescent aggregates; unset: from the metadata"
+    )
+    cells: int | None = Field(
+        default=None, ge=0, unit="channel", description="channel of the phase-contrast cells; unset: from the metadata"
+    )
+    pixel_size_um: float | None = Field(
+        default=None, gt=0, unit="um", description="size of a camera pixel in the sample; unset: from the metadata"
+    )
+    interval_s: float | None = Field(
+        default=None, gt=0, unit="s", description="time between frames; unset: from the metadata's acquisition times"
+    )
+    z: int | Literal["max"] = Field(
+        default="max", unit="plane", description="plane of a Z stack, from 0, or 'max' for its maximum projection"
+    )
+    min_frames: int = Field(
+        default=2, ge=1, unit="frames", description="an acquisition whose longest scene is shorter is refused"
+    )
+    analysis_pixel_size_um: float = Field(
+        default=0.206,
+        gt=0,
+        unit="um",
+        description="images, labels and probabilities are area-averaged by the integer factor nearest to this",
+        source=f"{_PAPER}: 1024 x 1024 at 0.206 um",
+    )
+
+
+class ReferenceSettings(_Group):
+    """The frame of a scene that its others are compared with."""
+
+    rule: Literal["sharpest", "first"] = Field(
+        default="sharpest",
+        description="'sharpest': the sharpest usable frame of the first candidates (the next ones, if none is "
+        "usable); 'first': the first frame, whatever it is",
+        source=f"{_HERE}; paper: first",
+    )
+    candidates: int = Field(default=5, ge=1, unit="frames", description="how many frames are looked at together")
+
+
+class NormalisationSettings(_Group):
+    """From camera counts to 8 bit."""
+
+    aggregates_low_percentile: float = Field(
+        default=0.5, ge=0, le=100, unit="%", description="percentile of the reference frame that becomes 0", source=_PAPER
+    )
+    aggregates_high_percentile: float = Field(
+        default=99.5, ge=0, le=100, unit="%", description="percentile of the reference frame that becomes 255", source=_PAPER
+    )
+    cells_low_percentile: float = Field(
+        default=0.1,
+        ge=0,
+        le=100,
+        unit="%",
+        description="percentile of the cell channel clipped at the low end",
+        source=f"{_HERE}; paper: 0, which hangs on one dead pixel",
+    )
+    cells_high_percentile: float = Field(
+        default=99.9,
+        ge=0,
+        le=100,
+        unit="%",
+        description="percentile of the cell channel clipped at the high end",
+        source=f"{_HERE}; paper: 100, which hangs on one hot pixel",
+    )
+    cells_rule: Literal["reference", "frame"] = Field(
+        default="reference",
+        description="where the cell channel's lookup table comes from: the scene's reference frame, frozen, or each "
+        "frame for itself",
+        source=f"{_HERE}; paper: frame",
+    )
+    cells_grey_mean: float = Field(
+        default=108.0,
+        gt=0,
+        lt=255,
+        unit="grey",
+        description="mean of the Gaussian that cell greys are matched to",
+        source="mean of the published cell image",
+    )
+    cells_grey_sd: float = Field(
+        default=31.0,
+        gt=0,
+        lt=128,
+        unit="grey",
+        description="sd of the Gaussian that cell greys are matched to",
+        source="sd of the published cell image",
+    )
+    flat_field_sigma_um: float = Field(
+        default=20.0,
+        ge=0,
+        unit="um",
+        description="sigma of the wide Gaussian that illumination is taken from; 0: none",
+        source=f"{_HERE}; paper: none",
+    )
+
+
+class SharpnessSettings(_Group):
+    """How sharp a frame is."""
+
+    method: Literal["scaled", "laplacian"] = Field(
+        default="scaled",
+        description="'scaled': divided by the squared intensity scale, camera noise subtracted; 'laplacian': plain "
+        "variance of the Laplacian",
+        source=f"{_HERE}; paper: laplacian",
+    )
+
+
+class RegistrationSettings(_Group):
+    """How far a frame lies from the scene's reference."""
+
+    method: Literal["tiles", "cecc", "phase"] = Field(
+        default="tiles",
+        description="'tiles': coarse correlation, then bright tiles that vote; 'cecc': the published cascade; "
+        "'phase': phase correlation",
+        source=f"{_HERE}; paper: cecc",
+    )
+    search_radius_px: float = Field(
+        default=400.0, gt=0, unit="px (native)", description="largest shift along an axis that is looked for", source=_PAPER
+    )
+
+
+class AggregateSettings(_Group):
+    """What counts as an aggregate."""
+
+    threshold_rule: Literal["acquisition", "normalised"] = Field(
+        default="acquisition",
+        description="'acquisition': one threshold in background-subtracted camera counts, frames corrected for "
+        "bleaching; 'normalised': half of each scene's own 8-bit range",
+        source=f"{_HERE}; paper: normalised",
+    )
+    threshold_percentile: float = Field(
+        default=99.5, gt=0, lt=100, unit="%", description="percentile of the pooled reference frames' counts", source=_PAPER
+    )
+    threshold_fraction: float = Field(
+        default=0.5, gt=0, lt=1, description="share of that percentile that an aggregate must exceed", source=_PAPER
+    )
+    min_area_um2: float = Field(
+        default=0.42,
+        ge=0,
+        unit="um2",
+        description="smaller ones are noise",
+        source="published code: more than 10 px2 of 0.206 um",
+    )
+    max_area_um2: float | None = Field(
+        default=None,
+        gt=0,
+        unit="um2",
+        description="larger ones are left out; unset: no limit",
+        source="published code: 101.8 um2 (2400 px2 of 0.206 um); paper: none",
+    )
+
+
+class ExecutionSettings(_Group):
+    """How the work is done; never changes a result and is part of no digest."""
+
+    workers: int | None = Field(default=None, ge=1, description="worker processes; unset: one a core")
+    block_frames: int = Field(default=8, ge=1, unit="frames", description="frames computed and committed together")
+    block_bytes: int = Field(
+        default=96 * 2**20, ge=2**20, unit="bytes", description="raw pixels that a block may hold; fewer frames if larger"
+    )
+    in_flight_per_worker: int = Field(default=2, ge=1, unit="blocks", description="blocks handed out ahead of time")
+    fsync: bool = Field(
+       default= default=False, description="force every chunk to disk before its commit (slower; survives a power cut)"
+    )
+
+
+class Settings(_Group):
+    """All parameters of a run."""
+
+    profile: Literal["corrected", "paper"] = Field(default="corrected", description="the set of defaults this started from")
+    acquisition: AcquisitionSettings = AcquisitionSettings()
+    reference: ReferenceSettings = ReferenceSettings()
+    normalisation: NormalisationSettings = NormalisationSettings()
+    sharpness: SharpnessSettings = SharpnessSettings()
+    registration: RegistrationSettings = RegistrationSettings()
+    aggregates: AggregateSettings = AggregateSettings()
+    execution: ExecutionSettings = ExecutionSettings()
+
+
+_PROFILE_VALUES: dict[str, dict[str, dict[str, object]]] = {
+    "corrected": {},
+    "paper": {
+        "reference": {"rule": "first"},
+        "normalisation": {
+            "cells_low_percentile": 0.0,
+            "cells_high_percentile": 100.0,
+            "cells_rule": "frame",
+            "flat_field_sigma_um": 0.0,
+        },
+        "sharpness": {"method": "laplacian"},
+        "registration": {"method": "cecc"},
+        "aggregates": {"threshold_rule": "normalised", "min_area_um2": 0.0},
+    },
+}
+
+
+def profile_settings(profile: str = "corrected", values: Mapping[str, object] | None = None) -> Settings:
+    """The settings of a profile, with ``values`` (nested by group) over them.
+
+    Raises
+    ------
+    SettingsError
+        If the profile or a name is unknown, or a value is out of its range; every problem is listed.
+    """
+    if profile not in PROFILES:
+        raise SettingsError("unknown profile", found=profile, remedy=f"choose one of {', '.join(PROFILES)}")
+    merged: dict[str, Any] = {group: dict(fields) for group, fields in _PROFILE_VALUES[profile].items()}
+    for name, value in (values or {}).items():
+        if isinstance(value, Mapping):
+            merged.setdefault(name, {}).update(value)
+        else:
+            merged[name] = value
+    merged["profile"] = profile
+    try:
+        return Settings.parse_obj(merged)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise SettingsError(
+            f"settings are not valid: {problems}", remedy="see 'phagostat settings' for names and ranges"
+        ) from None
+
+
+def read_settings(path: Path | None, assignments: Iterable[str] = (), *, profile: str | None = None) -> Settings:
+    """Settings from a TOML file (or none) and ``group.name=value`` assignments.
+
+    Raises
+    ------
+    SettingsError
+        If the file cannot be read, or an assignment or value is not valid.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text("utf-8"))
+        except OSError as error:
+            raise SettingsError("settings file cannot be read", where=path, found=error.strerror) from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError("settings file is not TOML", where=path, found=error) from None
+    for assignment in assignments:
+        name, separator, text = assignment.partition("=")
+        group, dot, field = name.strip().partition(".")
+        if not (separator and dot and field):
+            raise SettingsError(
+                "not an assignment", found=assignment, remedy="write group.name=value, such as sharpness.method=scaled"
+            )
+        try:
+            value = tomllib.loads(f"value = {text.strip()}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text.strip()
+        if not isinstance(values.setdefault(group, {}), dict):
+            raise SettingsError("not a group of settings", found=group)
+        values[group][field] = value
+    named = values.pop("profile", None)
+    if profile is not None and named is not None and profile != named:
+        raise SettingsError("two profiles asked for", where=path, found=f"{profile} and {named}")
+    return profile_settings(profile or named or "corrected", values)
+
+
+def settings_toml(settings: Settings) -> str:
+    """TOML text with every parameter, its unit, description and source; :func:`read_settings` reads it back."""
+    lines = [
+        "# phagostat settings: every parameter with its unit, meaning and source",
+        f'profile = "{settings.profile}"',
+    ]
+    for group in _groups(settings):
+        model = getattr(settings, group)
+        lines += ["", f"[{group}]  # {(type(model).__doc__ or '').strip()}"]
+        for row in _rows(group, model):
+            unit = f" [{row['unit']}]" if row["unit"] else ""
+            source = f" ({row['source']})" if row["source"] else ""
+            lines.append(f"# {row['description']}{unit}{source}")
+            value = row["value"]
+            lines.append(
+                f"# {row['name']} = (not set)" if value is None else tomli_w.dumps({row["name"]: value}).strip()
+            )
+    return "\n".join(lines) + "\n"
+
+
+def settings_table(settings: Settings) -> list[dict[str, Any]]:
+    """One row a parameter: group, name, value, default, unit, description, source."""
+    return [row for group in _groups(settings) for row in _rows(group, getattr(settings, group))]
+
+
+def _groups(settings: Settings) -> list[str]:
+    return [name for name in settings.__fields__ if isinstance(getattr(settings, name), BaseModel)]
+
+
+def _rows(group: str, model: BaseModel) -> list[dict[str, Any]]:
+    return [
+        {
+            "group": group,
+            "name": name,
+            "value": getattr(model, name),
+            "default": field.default,
+            "unit": field.field_info.extra.get("unit", ""),
+            "description": field.field_info.description or "",
+            "source": field.field_info.extra.get("source", _HERE),
+        }
+        for name, field in model.__fields__.items()
+    ]
+
+
+def settings_digest(settings: Settings, names: Iterable[str]) -> str:
+    """SHA-256 (hex, 32 digits) of the values of the named parameters (``group`` or ``group.name``).
+
+    Two settings that agree on these names have the same digest, whatever else differs.
+    """
+    read: dict[str, Any] = {}
+    for name in sorted(names):
+        group, _, field = name.partition(".")
+        model = getattr(settings, group)
+        read[name] = getattr(model, field) if field else model.dict()
+    text = json.dumps(read, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
