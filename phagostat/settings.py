@@ -37,7 +37,10 @@ class AcquisitionSettings(_Group):
     """What the file does not say, or says wrongly."""
 
     aggregates: int | None = Field(
-        default=None, ge=0, unit="channel", description="channel of the fluorescent aggregates; unset: from the metadata"
+        default=None,
+        ge=0,
+        unit="channel",
+        description="channel of the fluorescent aggregates; unset: from the metadata",
     )
     cells: int | None = Field(
         default=None, ge=0, unit="channel", description="channel of the phase-contrast cells; unset: from the metadata"
@@ -79,10 +82,20 @@ class NormalisationSettings(_Group):
     """From camera counts to 8 bit."""
 
     aggregates_low_percentile: float = Field(
-        default=0.5, ge=0, le=100, unit="%", description="percentile of the reference frame that becomes 0", source=_PAPER
+        default=0.5,
+        ge=0,
+        le=100,
+        unit="%",
+        description="percentile of the reference frame that becomes 0",
+        source=_PAPER,
     )
     aggregates_high_percentile: float = Field(
-        default=99.5, ge=0, le=100, unit="%", description="percentile of the reference frame that becomes 255", source=_PAPER
+        default=99.5,
+        ge=0,
+        le=100,
+        unit="%",
+        description="percentile of the reference frame that becomes 255",
+        source=_PAPER,
     )
     cells_low_percentile: float = Field(
         default=0.1,
@@ -152,7 +165,11 @@ class RegistrationSettings(_Group):
         source=f"{_HERE}; paper: cecc",
     )
     search_radius_px: float = Field(
-        default=400.0, gt=0, unit="px (native)", description="largest shift along an axis that is looked for", source=_PAPER
+        default=400.0,
+        gt=0,
+        unit="px (native)",
+        description="largest shift along an axis that is looked for",
+        source=_PAPER,
     )
 
 
@@ -166,7 +183,12 @@ class AggregateSettings(_Group):
         source=f"{_HERE}; paper: normalised",
     )
     threshold_percentile: float = Field(
-        default=99.5, gt=0, lt=100, unit="%", description="percentile of the pooled reference frames' counts", source=_PAPER
+        default=99.5,
+        gt=0,
+        lt=100,
+        unit="%",
+        description="percentile of the pooled reference frames' counts",
+        source=_PAPER,
     )
     threshold_fraction: float = Field(
         default=0.5, gt=0, lt=1, description="share of that percentile that an aggregate must exceed", source=_PAPER
@@ -193,18 +215,23 @@ class ExecutionSettings(_Group):
     workers: int | None = Field(default=None, ge=1, description="worker processes; unset: one a core")
     block_frames: int = Field(default=8, ge=1, unit="frames", description="frames computed and committed together")
     block_bytes: int = Field(
-        default=96 * 2**20, ge=2**20, unit="bytes", description="raw pixels that a block may hold; fewer frames if larger"
+        default=96 * 2**20,
+        ge=2**20,
+        unit="bytes",
+        description="raw pixels that a block may hold; fewer frames if larger",
     )
     in_flight_per_worker: int = Field(default=2, ge=1, unit="blocks", description="blocks handed out ahead of time")
     fsync: bool = Field(
-       default= default=False, description="force every chunk to disk before its commit (slower; survives a power cut)"
+        default=False, description="force every chunk to disk before its commit (slower; survives a power cut)"
     )
 
 
 class Settings(_Group):
     """All parameters of a run."""
 
-    profile: Literal["corrected", "paper"] = Field(default="corrected", description="the set of defaults this started from")
+    profile: Literal["corrected", "paper"] = Field(
+        default="corrected", description="the set of defaults this started from"
+    )
     acquisition: AcquisitionSettings = AcquisitionSettings()
     reference: ReferenceSettings = ReferenceSettings()
     normalisation: NormalisationSettings = NormalisationSettings()
