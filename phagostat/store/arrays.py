@@ -1,0 +1,244 @@
+"""OME-Zarr 0.5 images and labels: created and resized by the driver, written a frame at a time by tasks.
+
+One chunk is one plane of one frame, checksummed (crc32c). A task opens the array itself and asserts that its frame lies
+inside: a handle opened before a resize would clip a write silently.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec, ZstdCodec
+
+from phagostat.model.errors import StoreError
+from phagostat.store.digests import array_digest
+from phagostat.store.files import storage_error, sync_file
+
+OME_VERSION = "0.5"
+WIDE_PX = 2048
+"""Images wider than this get a second pyramid level."""
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """An image of a scene, axes (t, c, y, x), one chunk a plane.
+
+    Parameters
+    ----------
+    path
+        Group of the image, relative to the image root.
+    shape_tcyx
+        Frames, channels, height, width.
+    dtype
+        numpy name of the pixel type.
+    pixel_size_um, interval_s
+        Scale of the axes; an interval of None is written as 1 without a unit.
+    channels
+        Name of each channel.
+    kind
+        ``"intensity"`` or ``"labels"``; chooses compression and metadata.
+    attributes
+        What else the image says of itself, under ``phagostat``.
+    """
+
+    path: str
+    shape_tcyx: tuple[int, int, int, int]
+    dtype: str
+    pixel_size_um: float
+    interval_s: float | None
+    channels: tuple[str, ...]
+    kind: Literal["intensity", "labels"] = "intensity"
+    attributes: Mapping[str, Any] | None = None
+
+    @property
+    def n_levels(self) -> int:
+        """One, or two for images wider than :data:`WIDE_PX`."""
+        return 2 if max(self.shape_tcyx[2:]) > WIDE_PX else 1
+
+
+def create_root(root: Path, *, attributes: Mapping[str, Any]) -> None:
+    """Create or update the root group of a hierarchy of scenes (``bioformats2raw.layout``)."""
+    try:
+        group = zarr.open_group(root, mode="a", zarr_format=3)
+        group.update_attributes(
+            {"ome": {"version": OME_VERSION, "bioformats2raw.layout": 3}, "phagostat": dict(attributes)}
+        )
+    except OSError as error:
+        raise storage_error(error, root) from error
+
+
+def ensure_image(root: Path, spec: ImageSpec) -> None:
+    """Create an image, or make it longer along t; what is there stays.
+
+    Raises
+    ------
+    StoreError
+        If an image of another shape or type stands there.
+    """
+    try:
+        group = zarr.open_group(root / spec.path, mode="a", zarr_format=3)
+        for level in range(spec.n_levels):
+            frames, channels, height, width = spec.shape_tcyx
+            shape = (frames, channels, -(-height // 2**level), -(-width // 2**level))
+            existing = group.get(str(level))
+            if isinstance(existing, zarr.Array):
+                _lengthen(existing, shape, spec)
+            else:
+                _create_array(group, str(level), shape, spec.dtype, spec.kind)
+        attributes = _image_attributes(spec)
+        if dict(group.attrs) != attributes:
+            group.update_attributes(attributes)
+    except OSError as error:
+        raise storage_error(error, root / spec.path) from error
+
+
+def ensure_labels(root: Path, image_path: str, names: Sequence[str]) -> None:
+    """Say which label images an image has."""
+    try:
+        group = zarr.open_group(root / image_path / "labels", mode="a", zarr_format=3)
+        attributes = {"ome": {"version": OME_VERSION, "labels": list(names)}}
+        if dict(group.attrs) != attributes:
+            group.update_attributes(attributes)
+    except OSError as error:
+        raise storage_error(error, root / image_path) from error
+
+
+def ensure_planes(root: Path, path: str, shape_cyx: tuple[int, int, int], dtype: str) -> None:
+    """Create a plain (c, y, x) array, one chunk a plane, such as a scene's reference frame."""
+    try:
+        group = zarr.open_group(root / Path(path).parent, mode="a", zarr_format=3)
+        if Path(path).name not in group:
+            _create_array(group, Path(path).name, shape_cyx, dtype, "intensity")
+    except OSError as error:
+        raise storage_error(error, root / path) from error
+
+
+def write_plane(
+    root: Path, path: str, index: tuple[int, ...], plane: NDArray[Any], *, fsync: bool = False
+) -> tuple[str, str]:
+    """Write one plane, one whole chunk; give the chunk's path relative to the root and its digest.
+
+    Raises
+    ------
+    StoreError
+        If the array has no such plane, or cannot be written.
+    """
+    try:
+        array = zarr.open_array(root / path, mode="r+", zarr_format=3)
+        if plane.shape != array.shape[-2:] or plane.dtype != array.dtype:
+            raise StoreError(
+                "a plane does not fit its array",
+                where=root / path,
+                found=f"{plane.dtype} {plane.shape} for {array.dtype} {array.shape}",
+            )
+        if any(not 0 <= i < n for i, n in zip(index, array.shape[:-2], strict=True)):
+            raise StoreError("a plane lies outside its array", where=root / path, found=f"{index} of {array.shape}")
+        array[index] = plane
+        chunk = chunk_path(path, index)
+        if fsync:
+            sync_file(root / chunk)
+        return chunk, array_digest(plane)
+    except OSError as error:
+        raise storage_error(error, root / path) from error
+
+
+def read_plane(root: Path, path: str, index: tuple[int, ...]) -> NDArray[Any]:
+    """Read one plane."""
+    return np.asarray(zarr.open_array(root / path, mode="r", zarr_format=3)[index])
+
+
+def chunk_path(path: str, index: tuple[int, ...]) -> str:
+    """Where the chunk of a plane lies, relative to the image root."""
+    return "/".join([path, "c", *map(str, index), "0", "0"])
+
+
+def split_chunk_path(chunk: str) -> tuple[str, tuple[int, ...]]:
+    """The array and the plane that a chunk belongs to: the inverse of :func:`chunk_path`."""
+    path, _, indices = chunk.rpartition("/c/")
+    return path, tuple(int(i) for i in indices.split("/")[:-2])
+
+
+def _create_array(
+    group: zarr.Group, name: str, shape: tuple[int, ...], dtype: str, kind: Literal["intensity", "labels"]
+) -> None:
+    compressor: Any = ZstdCodec(level=1)
+    if kind == "intensity" and np.dtype(dtype).itemsize > 1:
+        compressor = BloscCodec(
+            cname="lz4", clevel=5, shuffle=BloscShuffle.bitshuffle, typesize=np.dtype(dtype).itemsize
+        )
+    group.create_array(
+        name,
+        shape=shape,
+        chunks=(*(1 for _ in shape[:-2]), *shape[-2:]),
+        dtype=dtype,
+        compressors=[compressor, Crc32cCodec()],
+        fill_value=0,
+        dimension_names=["t", "c", "y", "x"][-len(shape) :],
+        config={"write_empty_chunks": True},
+    )
+
+
+def _lengthen(array: zarr.Array[Any], shape: tuple[int, ...], spec: ImageSpec) -> None:
+    if array.shape[1:] != shape[1:] or array.dtype != np.dtype(spec.dtype):
+        raise StoreError(
+            "an image of another shape stands in the output",
+            where=array.store_path,
+            found=f"{array.dtype} {array.shape} for {spec.dtype} {shape}",
+            remedy="choose another output",
+        )
+    if array.shape[0] < shape[0]:
+        array.resize(shape)
+
+
+def _image_attributes(spec: ImageSpec) -> dict[str, Any]:
+    time = {"name": "t", "type": "time"} | ({"unit": "second"} if spec.interval_s is not None else {})
+    axes = [
+        time,
+        {"name": "c", "type": "channel"},
+        {"name": "y", "type": "space", "unit": "micrometer"},
+        {"name": "x", "type": "space", "unit": "micrometer"},
+    ]
+    datasets = [
+        {
+            "path": str(level),
+            "coordinateTransformations": [
+                {"type": "scale", "scale": [spec.interval_s or 1.0, 1.0, *(2 * [spec.pixel_size_um * 2**level])]}
+            ]
+            # a pixel's centre is its coordinate: the first averaged pixel's lies half a native pixel further
+            + (
+                [{"type": "translation", "translation": [0.0, 0.0, *(2 * [spec.pixel_size_um * (2**level - 1) / 2])]}]
+                if level
+                else []
+            ),
+        }
+        for level in range(spec.n_levels)
+    ]
+    ome: dict[str, Any] = {
+        "version": OME_VERSION,
+        "multiscales": [{"name": spec.path, "axes": axes, "datasets": datasets}],
+    }
+    if spec.kind == "labels":
+        ome["image-label"] = {"source": {"image": "../../"}}
+    else:
+        top = float(np.iinfo(spec.dtype).max)
+        colours = ["FF00FF", "FFFFFF", "00FFFF", "FFFF00"]
+        ome["omero"] = {
+            "channels": [
+                {
+                    "label": name,
+                    "color": colours[i % len(colours)],
+                    "active": True,
+                    "window": {"min": 0.0, "max": top, "start": 0.0, "end": top},
+                }
+                for i, name in enumerate(spec.channels)
+            ]
+        }
+    return {"ome": ome, "phagostat": dict(spec.attributes or {})}
