@@ -6,8 +6,6 @@ inside: a handle opened before a resize would clip a write silently.
 
 from __future__ import annotations
 
-import asyncio
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,38 +119,77 @@ def ensure_planes(root: Path, path: str, shape_cyx: tuple[int, int, int], dtype:
         raise storage_error(error, root / path) from error
 
 
-def write_plane(
-    root: Path, path: str, index: tuple[int, ...], plane: NDArray[Any], *, fsync: bool = False
-) -> tuple[str, str]:
-    """Write one plane, one whole chunk; give the chunk's path relative to the root and its digest.
+class PlaneWriter:
+    """Writes planes into one array, opened here and now; used within one task and not kept.
+
+    Parameters
+    ----------
+    root
+        Image root.
+    path
+        The array, relative to the root.
+    fsync
+        Whether each chunk is forced to disk.
 
     Raises
     ------
     StoreError
-        If the array has no such plane, or cannot be written.
+        If the array is not there.
     """
-    try:
-        array = zarr.open_array(root / path, mode="r+", zarr_format=3)
-        if plane.shape != array.shape[-2:] or plane.dtype != array.dtype:
+
+    def __init__(self, root: Path, path: str, *, fsync: bool = False) -> None:
+        self.root, self.path, self.fsync = root, path, fsync
+        self._array = _open(root, path, mode="r+")
+
+    def write(self, index: tuple[int, ...], plane: NDArray[Any]) -> tuple[str, str]:
+        """Write one plane, one whole chunk; give the chunk's path relative to the root and its digest.
+
+        Raises
+        ------
+        StoreError
+            If the array has no such plane, or it cannot be written.
+        """
+        shape = self._array.shape
+        if plane.shape != shape[-2:] or plane.dtype != self._array.dtype:
             raise StoreError(
                 "a plane does not fit its array",
-                where=root / path,
-                found=f"{plane.dtype} {plane.shape} for {array.dtype} {array.shape}",
+                where=self.root / self.path,
+                found=f"{plane.dtype} {plane.shape} for {self._array.dtype} {shape}",
             )
-        if any(not 0 <= i < n for i, n in zip(index, array.shape[:-2], strict=True)):
-            raise StoreError("a plane lies outside its array", where=root / path, found=f"{index} of {array.shape}")
-        array[index] = plane
-        chunk = chunk_path(path, index)
-        if fsync:
-            sync_file(root / chunk)
+        # a handle opened before a resize would clip the write without a word
+        if any(not 0 <= i < n for i, n in zip(index, shape[:-2], strict=True)):
+            raise StoreError("a plane lies outside its array", where=self.root / self.path, found=f"{index} of {shape}")
+        chunk = chunk_path(self.path, index)
+        try:
+            self._array[index] = plane
+            if self.fsync:
+                sync_file(self.root / chunk)
+        except OSError as error:
+            raise storage_error(error, self.root / chunk) from error
         return chunk, array_digest(plane)
-    except OSError as error:
-        raise storage_error(error, root / path) from error
 
 
 def read_plane(root: Path, path: str, index: tuple[int, ...]) -> NDArray[Any]:
-    """Read one plane."""
-    return np.asarray(zarr.open_array(root / path, mode="r", zarr_format=3)[index])
+    """Read one plane.
+
+    Raises
+    ------
+    StoreError
+        If it is not there or does not match its checksum.
+    """
+    try:
+        return np.asarray(_open(root, path, mode="r")[index])
+    except (OSError, ValueError, RuntimeError) as error:
+        raise StoreError("a chunk is damaged", where=root / chunk_path(path, index), found=error) from error
+
+
+def _open(root: Path, path: str, *, mode: Literal["r", "r+"]) -> zarr.Array[Any]:
+    try:
+        return zarr.open_array(root / path, mode=mode, zarr_format=3)
+    except FileNotFoundError as error:
+        raise StoreError("an array is gone", where=root / path, remedy="choose a new output") from error
+    except OSError as error:
+        raise storage_error(error, root / path) from error
 
 
 def chunk_path(path: str, index: tuple[int, ...]) -> str:
