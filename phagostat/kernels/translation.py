@@ -1,0 +1,108 @@
+"""How far a frame has moved against the reference frame of its scene.
+
+Methods are entries of `METHODS`; a new one is a function with the signature of `TranslationMethod` and one line there.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phagostat.kernels.translation_baselines import translation_by_cascade, translation_by_phase
+from phagostat.kernels.translation_reference import TranslationReference, check_frame, prepare_reference
+from phagostat.kernels.translation_tiles import translation_by_tiles
+from phagostat.model.records import TranslationEstimate
+
+__all__ = ["METHODS", "TranslationMethod", "TranslationReference", "estimate_translation", "prepare_reference"]
+
+
+class TranslationMethod(Protocol):
+    """A way to estimate a translation: function of reference, frame and options alone."""
+
+    def __call__(
+        self,
+        reference: TranslationReference,
+        moving: NDArray[np.uint8] | NDArray[np.uint16],
+        *,
+        search_radius_px: float = ...,
+    ) -> TranslationEstimate:
+        """Estimate the shift of `moving` against `reference`, or state why there is none."""
+        ...
+
+
+METHODS: dict[str, TranslationMethod] = {
+    "tiles": translation_by_tiles,
+    "cecc": translation_by_cascade,
+    "phase": translation_by_phase,
+}
+
+
+def estimate_translation(
+    reference: TranslationReference | NDArray[np.uint8] | NDArray[np.uint16],
+    moving: NDArray[np.uint8] | NDArray[np.uint16],
+    *,
+    search_radius_px: float = 400.0,
+    method: str = "tiles",
+    **options: Any,
+) -> TranslationEstimate:
+    """Estimate how far the content of a frame lies from that of the reference frame.
+
+    Parameters
+    ----------
+    reference
+        Reference frame, (y, x), uint8 or uint16; or, better, what :func:`prepare_reference` made of it.
+    moving
+        Frame of the same shape, uint8 or uint16, native pixels.
+    search_radius_px
+        Largest shift per axis that is searched for, native pixels; a larger one is a stated failure.
+    method
+        A name in `METHODS`: ``tiles`` (default), ``cecc`` (the published cascade), ``phase``.
+    **options
+        Keyword options of the method.
+
+    Returns
+    -------
+    TranslationEstimate
+        What stands at ``p`` in the reference stands at ``p + shift_yx_px`` in `moving`. Where there is no reliable
+        shift, `reason` says why and the shift is NaN.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, a frame is not a (y, x) image of uint8 or uint16, or the method is unknown.
+
+    Notes
+    -----
+    ``tiles`` refuses what it cannot prove: frames that are black, constant, noise, turned, mirrored, from another
+    field or badly blurred. ``cecc`` and ``phase`` return a shift for most of these; they are here to compare with.
+
+    The estimate is a function of the two frames and the options: no hint from the frame before, no random numbers,
+    nothing that depends on the number of threads.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y, x = np.mgrid[:256, :256]
+    >>> blobs = [(40, 60), (200, 50), (120, 130), (60, 190), (180, 200), (130, 40)]
+    >>> scene = sum(900 * np.exp(-((y - a) ** 2 + (x - b) ** 2) / 18) for a, b in blobs)
+    >>> frame = (100 + scene).astype(np.uint16)
+    >>> reference = prepare_reference(frame[10:210, 10:210])
+    >>> estimate = estimate_translation(reference, frame[13:213, 5:205])
+    >>> [round(float(s), 2) + 0.0 for s in estimate.shift_yx_px]
+    [-3.0, 5.0]
+    """
+    if method not in METHODS:
+        msg = f"unknown method {method!r} (choose from {', '.join(METHODS)})"
+        raise ValueError(msg)
+    check_frame(moving, name="moving")
+    prepared = (
+        reference
+        if isinstance(reference, TranslationReference)
+        else prepare_reference(reference, search_radius_px=search_radius_px)
+    )
+    if prepared.shape_yx != moving.shape:
+        msg = f"reference and moving must have the same shape (found {prepared.shape_yx} and {moving.shape})"
+        raise ValueError(msg)
+    return METHODS[method](prepared, moving, search_radius_px=search_radius_px, **options)

@@ -1,0 +1,269 @@
+"""What a reference frame is boiled down to before frames are registered against it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from phagostat.kernels.translation_coarse import CoarseFrame, coarse_frame
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+SMOOTHING_SIGMA_PX = 1.0
+"""Both frames are compared after a Gaussian of this sigma: a sampled Gaussian moved by a fraction of a pixel is an
+interpolator without visible error from sigma 1 px on (its response at the first alias of half the Nyquist frequency
+is 1e-5), and it costs little precision, since an optical point spread function is no narrower."""
+
+KERNEL_RADIUS_PX = 6
+"""Radius of the sampled Gaussian: 4.5 sigma are left when it is moved by 1.5 px."""
+
+_MIN_GRADIENT_TO_NOISE = 1.5
+_LAPLACIAN = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
+
+
+@dataclass(frozen=True)
+class TranslationReference:
+    """A reference frame prepared for registration; holds numpy arrays and numbers only, so it can be pickled.
+
+    Parameters
+    ----------
+    frame
+        The frame itself, (y, x), uint8 or uint16, native pixels.
+    coarse
+        The reduced, high-passed frame for the search.
+    tile_px
+        Side of a tile in native pixels.
+    tile_origin_yx_px
+        (n, 2) int, upper left corner of each tile, strongest tile first.
+    pattern
+        (n, tile_px**2) float32: the smoothed tile without mean and plane.
+    steepest
+        (n, 2, tile_px**2) float32: its derivatives along y and x, orthogonal to mean, plane and pattern.
+    pattern_energy
+        (n,) sum of squares of `pattern`.
+    steepest_gram_inverse
+        (n, 2, 2) inverse of the Gram matrix of `steepest`.
+    vote_pattern
+        (n, side, side) float32: `pattern` reduced for the vote.
+    unit_covariance_px2
+        (n, 2, 2) covariance of a tile's displacement for residuals of variance 1 and a gain of 1, the noise being
+        white before smoothing.
+    """
+
+    frame: NDArray[np.uint8] | NDArray[np.uint16]
+    coarse: CoarseFrame
+    tile_px: int
+    tile_origin_yx_px: NDArray[np.int64]
+    pattern: Float32
+    steepest: Float32
+    pattern_energy: Float64
+    steepest_gram_inverse: Float64
+    unit_covariance_px2: Float64
+    vote_pattern: Float32
+
+    @property
+    def shape_yx(self) -> tuple[int, int]:
+        """Height and width in native pixels."""
+        return int(self.frame.shape[0]), int(self.frame.shape[1])
+
+    @property
+    def n_tiles(self) -> int:
+        """Number of tiles that carry enough structure to be located."""
+        return len(self.tile_origin_yx_px)
+
+
+def vote_reduction(coarse_reduction: int) -> int:
+    """Give the reduction at which tiles vote: 2 where the coarse grid is much coarser than a pixel, else 1."""
+    return 2 if coarse_reduction >= 4 else 1
+
+
+def area_reduced(image: Float32, factor: int) -> Float32:
+    """Average blocks of `factor` x `factor` pixels; the sides must be multiples of it."""
+    if factor == 1 or image.size == 0:
+        return image
+    size = (image.shape[1] // factor, image.shape[0] // factor)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.float32)
+
+
+def gaussian_taps(offset_px: float) -> Float64:
+    """Sample the smoothing Gaussian, moved by `offset_px`, at -KERNEL_RADIUS_PX .. KERNEL_RADIUS_PX, with sum 1."""
+    j = np.arange(-KERNEL_RADIUS_PX, KERNEL_RADIUS_PX + 1)
+    taps = np.exp(-((j - offset_px) ** 2) / (2 * SMOOTHING_SIGMA_PX**2))
+    return np.asarray(taps / taps.sum())
+
+
+def _derivative_taps() -> Float64:
+    """Derivative of the sampled Gaussian for correlation: a ramp of slope 1 gives 1."""
+    j = np.arange(-KERNEL_RADIUS_PX, KERNEL_RADIUS_PX + 1)
+    taps = j * gaussian_taps(0.0)
+    return np.asarray(taps / (taps @ j))
+
+
+def default_tile_px(shape_yx: tuple[int, int]) -> int:
+    """Choose the side of a tile by the size of the field, so that a small field still has several tiles."""
+    side = min(shape_yx)
+    return 64 if side >= 1024 else 48 if side >= 512 else 32 if side >= 256 else 24
+
+
+def prepare_reference(
+    frame: NDArray[np.uint8] | NDArray[np.uint16],
+    *,
+    tile_px: int | None = None,
+    max_tiles: int = 96,
+    search_radius_px: float = 400.0,
+) -> TranslationReference:
+    """Prepare a reference frame once, to estimate the shifts of many frames against it.
+
+    Parameters
+    ----------
+    frame
+        (y, x) image, uint8 or uint16, native pixels; for aggregates the fluorescent channel.
+    tile_px
+        Side of a tile in native pixels, a multiple of 2; chosen by the size of the field if None (24 to 64).
+    max_tiles
+        Number of tiles to keep. More than are used for one frame, since a shift moves some out of the field.
+    search_radius_px
+        Largest shift per axis that is searched for; only the padding of the stored spectrum depends on it.
+
+    Returns
+    -------
+    TranslationReference
+        With no tiles where the frame has no structure: every estimate against it is then a stated failure.
+
+    Raises
+    ------
+    ValueError
+        If `frame` is not a (y, x) image of uint8 or uint16.
+
+    Notes
+    -----
+    Tiles are centred on maxima of the gradient energy under a Gaussian window and do not overlap, so that they are
+    independent witnesses. A tile is kept where its gradient energy is well above that of the camera noise (noise
+    after Immerkaer [1]_, as a median, so that structure does not count as noise).
+
+    References
+    ----------
+    .. [1] J. Immerkaer, "Fast noise variance estimation", Computer Vision and Image Understanding 64 (1996) 300-302,
+       :DOI:`10.1006/cviu.1996.0060`
+    """
+    check_frame(frame, name="reference")
+    shape = int(frame.shape[0]), int(frame.shape[1])
+    side = default_tile_px(shape) if tile_px is None else int(tile_px)
+    if side < 8 or side % 2:
+        msg = f"tile_px must be an even number of at least 8 (found {side})"
+        raise ValueError(msg)
+    image = frame.astype(np.float32)
+    gauss, slope = gaussian_taps(0.0), _derivative_taps()
+    smooth = cv2.sepFilter2D(image, cv2.CV_32F, gauss, gauss, borderType=cv2.BORDER_REFLECT_101)
+    along_y = cv2.sepFilter2D(image, cv2.CV_32F, gauss, slope, borderType=cv2.BORDER_REFLECT_101)
+    along_x = cv2.sepFilter2D(image, cv2.CV_32F, slope, gauss, borderType=cv2.BORDER_REFLECT_101)
+    # hot pixels are no landmarks: they stay where they are while the field moves
+    energy = _gradient_energy(frame)
+    origins = _tile_origins(energy, noise=_noise_gradient_energy(image), tile_px=side, max_tiles=max_tiles)
+    tiles = np.stack([_cut(stack, origins, side) for stack in (smooth, along_y, along_x)], axis=1)
+    pattern, steepest = _steepest_patterns(tiles, side)
+    gram = np.einsum("nip,njp->nij", steepest, steepest, dtype=np.float64)
+    usable = np.linalg.det(gram) > 1e-9 * np.maximum(np.trace(gram, axis1=1, axis2=2), 1e-12) ** 2
+    pattern, steepest, gram, origins = pattern[usable], steepest[usable], gram[usable], origins[usable]
+    inverse = np.linalg.inv(gram) if len(gram) else np.zeros((0, 2, 2))
+    # white noise that was smoothed is correlated: its variance along a pattern is that of the pattern smoothed again
+    again = np.zeros((len(origins), 2, side * side))
+    for i, pair in enumerate(steepest.astype(np.float64).reshape(-1, 2, side, side)):
+        for axis in range(2):
+            again[i, axis] = cv2.sepFilter2D(
+                pair[axis], cv2.CV_64F, gauss, gauss, borderType=cv2.BORDER_CONSTANT
+            ).ravel()
+    smoothed_noise_variance = float((gauss**2).sum() ** 2)
+    projected = np.einsum("nip,njp->nij", again, again) / smoothed_noise_variance
+    coarse = coarse_frame(frame, search_radius_px=search_radius_px)
+    step = vote_reduction(coarse.reduction)
+    tall = pattern.astype(np.float32).reshape(len(origins) * side, side)
+    return TranslationReference(
+        frame=frame,
+        coarse=coarse,
+        tile_px=side,
+        tile_origin_yx_px=origins,
+        pattern=pattern.astype(np.float32),
+        steepest=steepest.astype(np.float32),
+        pattern_energy=np.einsum("np,np->n", pattern, pattern),
+        steepest_gram_inverse=inverse,
+        unit_covariance_px2=np.einsum("nij,njk,nkl->nil", inverse, projected, inverse),
+        vote_pattern=area_reduced(tall, step).reshape(len(origins), side // step, side // step),
+    )
+
+
+def check_frame(frame: NDArray[np.generic], *, name: str) -> None:
+    """Raise ValueError unless `frame` is a (y, x) image of uint8 or uint16 that is large enough for tiles."""
+    if frame.ndim != 2 or frame.dtype not in (np.uint8, np.uint16):
+        msg = f"{name} must be a (y, x) image of uint8 or uint16 (found shape {frame.shape}, {frame.dtype})"
+        raise ValueError(msg)
+    if min(frame.shape) < 64:
+        msg = f"{name} must have at least 64 pixels along each axis (found shape {frame.shape})"
+        raise ValueError(msg)
+
+
+def _gradient_energy(frame: NDArray[np.uint8] | NDArray[np.uint16]) -> Float32:
+    """Squared gradient of the frame without single hot pixels."""
+    calm = cv2.medianBlur(frame, 3).astype(np.float32)
+    gauss, slope = gaussian_taps(0.0), _derivative_taps()
+    along_y = cv2.sepFilter2D(calm, cv2.CV_32F, gauss, slope, borderType=cv2.BORDER_REFLECT_101)
+    along_x = cv2.sepFilter2D(calm, cv2.CV_32F, slope, gauss, borderType=cv2.BORDER_REFLECT_101)
+    return np.asarray(along_y**2 + along_x**2, np.float32)
+
+
+def _noise_gradient_energy(image: Float32) -> float:
+    """Squared gradient that camera noise alone has after smoothing."""
+    laplacian = cv2.filter2D(image, cv2.CV_32F, _LAPLACIAN, borderType=cv2.BORDER_REFLECT_101)
+    noise_sd = float(np.median(np.abs(laplacian))) / 0.6745 / 6.0
+    gauss, slope = gaussian_taps(0.0), _derivative_taps()
+    return 2.0 * noise_sd**2 * float((gauss**2).sum() * (slope**2).sum())
+
+
+def _tile_origins(energy: Float32, *, noise: float, tile_px: int, max_tiles: int) -> NDArray[np.int64]:
+    """Corners of disjoint tiles on the maxima of the windowed gradient energy, strongest first."""
+    step = 4 if tile_px >= 32 else 2
+    height, width = energy.shape
+    rows, columns = height // step, width // step
+    small = cv2.resize(energy[: rows * step, : columns * step], (columns, rows), interpolation=cv2.INTER_AREA)
+    window = cv2.GaussianBlur(small, (0, 0), tile_px / 5 / step, borderType=cv2.BORDER_CONSTANT)
+    margin = tile_px // 2 + KERNEL_RADIUS_PX
+    centre_y = (np.arange(rows) + 0.5) * step
+    centre_x = (np.arange(columns) + 0.5) * step
+    window[(centre_y < margin) | (centre_y > height - margin)] = 0
+    window[:, (centre_x < margin) | (centre_x > width - margin)] = 0
+    reach = -(-tile_px // step)
+    least = max(_MIN_GRADIENT_TO_NOISE * noise, 1e-6)
+    origins: list[tuple[int, int]] = []
+    while len(origins) < max_tiles:
+        row, column = divmod(int(np.argmax(window)), columns)
+        if window[row, column] <= least:
+            break
+        window[max(0, row - reach + 1) : row + reach, max(0, column - reach + 1) : column + reach] = 0
+        top = min(max(int(centre_y[row]) - tile_px // 2, KERNEL_RADIUS_PX), height - tile_px - KERNEL_RADIUS_PX)
+        left = min(max(int(centre_x[column]) - tile_px // 2, KERNEL_RADIUS_PX), width - tile_px - KERNEL_RADIUS_PX)
+        origins.append((top, left))
+    return np.array(origins, np.int64).reshape(-1, 2)
+
+
+def _cut(image: Float32, origins: NDArray[np.int64], side: int) -> Float64:
+    """(n, side**2) tiles of `image`."""
+    tiles = [image[top : top + side, left : left + side].ravel() for top, left in origins]
+    return np.array(tiles, np.float64).reshape(len(origins), side * side)
+
+
+def _steepest_patterns(tiles: Float64, side: int) -> tuple[Float64, Float64]:
+    """Make pattern and derivatives orthogonal to mean and plane, and the derivatives to the pattern."""
+    line = np.linspace(-1, 1, side)
+    plane = np.stack([np.ones((side, side)), *np.broadcast_arrays(line[:, None], line[None, :])]).reshape(3, -1)
+    plane /= np.linalg.norm(plane, axis=1, keepdims=True)
+    if len(tiles) == 0:
+        return tiles[:, 0], tiles[:, 1:]
+    tiles = tiles - np.einsum("nkp,jp->nkj", tiles, plane) @ plane
+    pattern = tiles[:, 0]
+    energy = np.einsum("np,np->n", pattern, pattern)
+    along = np.einsum("nkp,np->nk", tiles[:, 1:], pattern) / np.maximum(energy, 1e-12)[:, None]
+    return pattern, tiles[:, 1:] - along[..., None] * pattern[:, None]
