@@ -38,7 +38,7 @@ class ImageSpec:
     dtype
         numpy name of the pixel type.
     pixel_size_um, interval_s
-        Scale of the axes; an interval of None is written as 1 without a unit.
+        Scale of the axes; None is written as 1 without a unit.
     channels
         Name of each channel.
     kind
@@ -50,7 +50,7 @@ class ImageSpec:
     path: str
     shape_tcyx: tuple[int, int, int, int]
     dtype: str
-    pixel_size_um: float
+    pixel_size_um: float | None
     interval_s: float | None
     channels: tuple[str, ...]
     kind: Literal["intensity", "labels"] = "intensity"
@@ -60,6 +60,11 @@ class ImageSpec:
     def n_levels(self) -> int:
         """One, or two for images wider than :data:`WIDE_PX`."""
         return 2 if max(self.shape_tcyx[2:]) > WIDE_PX else 1
+
+    def level_shape(self, level: int) -> tuple[int, int, int, int]:
+        """Shape of a pyramid level."""
+        frames, channels, height, width = self.shape_tcyx
+        return frames, channels, height // 2**level, width // 2**level
 
 
 def create_root(root: Path, *, attributes: Mapping[str, Any]) -> None:
@@ -74,28 +79,40 @@ def create_root(root: Path, *, attributes: Mapping[str, Any]) -> None:
 
 
 def ensure_image(root: Path, spec: ImageSpec) -> None:
-    """Create an image, or make it longer along t; what is there stays.
+    """Create an image, or make it longer along t; what is there stays, unless it is of another shape or type.
 
     Raises
     ------
     StoreError
-        If an image of another shape or type stands there.
+        If it cannot be written.
     """
     try:
         group = zarr.open_group(root / spec.path, mode="a", zarr_format=3)
+        keep = fits(root, spec)
         for level in range(spec.n_levels):
-            frames, channels, height, width = spec.shape_tcyx
-            shape = (frames, channels, -(-height // 2**level), -(-width // 2**level))
-            existing = group.get(str(level))
-            if isinstance(existing, zarr.Array):
-                _lengthen(existing, shape, spec)
-            else:
+            shape = spec.level_shape(level)
+            existing = group.get(str(level)) if keep else None
+            if not isinstance(existing, zarr.Array):
                 _create_array(group, str(level), shape, spec.dtype, spec.kind)
+            elif existing.shape[0] < shape[0]:
+                existing.resize(shape)
         attributes = _image_attributes(spec)
         if dict(group.attrs) != attributes:
             group.update_attributes(attributes)
     except OSError as error:
         raise storage_error(error, root / spec.path) from error
+
+
+def fits(root: Path, spec: ImageSpec) -> bool:
+    """Whether no image stands there, or one that differs in length alone."""
+    group = zarr.open_group(root / spec.path, mode="a", zarr_format=3)
+    for level in range(spec.n_levels):
+        existing = group.get(str(level))
+        if isinstance(existing, zarr.Array):
+            same = existing.shape[1:] == spec.level_shape(level)[1:] and existing.dtype == np.dtype(spec.dtype)
+            if not same or existing.shape[0] > spec.shape_tcyx[0]:
+                return False
+    return True
 
 
 def ensure_labels(root: Path, image_path: str, names: Sequence[str]) -> None:
@@ -192,6 +209,14 @@ def _open(root: Path, path: str, *, mode: Literal["r", "r+"]) -> zarr.Array[Any]
         raise storage_error(error, root / path) from error
 
 
+def halved(plane: NDArray[Any]) -> NDArray[Any]:
+    """A plane of half the size, each pixel the rounded mean of four; an odd last row or column is left out."""
+    height, width = (n // 2 * 2 for n in plane.shape)
+    even = plane[:height, :width].astype(np.uint32)
+    total = even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]
+    return ((total + 2) // 4).astype(plane.dtype)
+
+
 def chunk_path(path: str, index: tuple[int, ...]) -> str:
     """Where the chunk of a plane lies, relative to the image root."""
     return "/".join([path, "c", *map(str, index), "0", "0"])
@@ -213,6 +238,7 @@ def _create_array(
         )
     group.create_array(
         name,
+        overwrite=True,
         shape=shape,
         chunks=(*(1 for _ in shape[:-2]), *shape[-2:]),
         dtype=dtype,
@@ -223,35 +249,25 @@ def _create_array(
     )
 
 
-def _lengthen(array: zarr.Array[Any], shape: tuple[int, ...], spec: ImageSpec) -> None:
-    if array.shape[1:] != shape[1:] or array.dtype != np.dtype(spec.dtype):
-        raise StoreError(
-            "an image of another shape stands in the output",
-            where=array.store_path,
-            found=f"{array.dtype} {array.shape} for {spec.dtype} {shape}",
-            remedy="choose another output",
-        )
-    if array.shape[0] < shape[0]:
-        array.resize(shape)
-
-
 def _image_attributes(spec: ImageSpec) -> dict[str, Any]:
     time = {"name": "t", "type": "time"} | ({"unit": "second"} if spec.interval_s is not None else {})
+    length = {"unit": "micrometer"} if spec.pixel_size_um is not None else {}
     axes = [
         time,
         {"name": "c", "type": "channel"},
-        {"name": "y", "type": "space", "unit": "micrometer"},
-        {"name": "x", "type": "space", "unit": "micrometer"},
+        {"name": "y", "type": "space"} | length,
+        {"name": "x", "type": "space"} | length,
     ]
+    pixel = spec.pixel_size_um or 1.0
     datasets = [
         {
             "path": str(level),
             "coordinateTransformations": [
-                {"type": "scale", "scale": [spec.interval_s or 1.0, 1.0, *(2 * [spec.pixel_size_um * 2**level])]}
+                {"type": "scale", "scale": [spec.interval_s or 1.0, 1.0, *(2 * [pixel * 2**level])]}
             ]
             # a pixel's centre is its coordinate: the first averaged pixel's lies half a native pixel further
             + (
-                [{"type": "translation", "translation": [0.0, 0.0, *(2 * [spec.pixel_size_um * (2**level - 1) / 2])]}]
+                [{"type": "translation", "translation": [0.0, 0.0, *(2 * [pixel * (2**level - 1) / 2])]}]
                 if level
                 else []
             ),

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from phagostat.model.errors import StoreError
-from phagostat.store.digests import value_digest
+from phagostat.store.digests import bytes_digest, value_digest
 from phagostat.store.files import write_whole
 
 WHOLE = 0
@@ -128,6 +128,42 @@ class CommitLog:
         if path is None:
             return None
         return next(entry for entry in self._commits[path].entries if entry.index == index)
+
+    def __len__(self) -> int:
+        """Number of committed entries."""
+        return sum(len(owner) for owner in self._owner.values())
+
+    def digest(self, steps: Iterable[str]) -> str:
+        """Digest of the keys and contents of all entries of these steps, whatever their ranges."""
+        wanted = set(steps)
+        found = {
+            f"{commit.step}/{commit.scene}/{entry.index}": [entry.key, entry.content]
+            for commit in self._commits.values()
+            if commit.step in wanted
+            for entry in commit.entries
+        }
+        return value_digest(found)
+
+    def row_file_digest(self, step: str, scene: int | None, index: int = WHOLE) -> str | None:
+        """Digest of the bytes of the row file that holds an entry's rows."""
+        path = self._owner.get((step, scene), {}).get(index)
+        entry = self.entry(step, scene, index)
+        if path is None or entry is None or entry.row_file is None:
+            return None
+        return self._commits[path].row_files[entry.row_file]
+
+    def damaged_row_files(self, folder: Path) -> dict[str, list[tuple[str, int | None, int]]]:
+        """Row files that are gone or not what was promised, with the places whose rows they held."""
+        damaged: dict[str, list[tuple[str, int | None, int]]] = {}
+        for commit in self:
+            for file, digest in commit.row_files.items():
+                try:
+                    whole = bytes_digest((folder / file).read_bytes()) == digest
+                except OSError:
+                    whole = False
+                if not whole:
+                    damaged[file] = [(commit.step, commit.scene, e.index) for e in commit.entries if e.row_file == file]
+        return damaged
 
     def commit(self, commit: Commit) -> None:
         """Write a commit; its indices must not be committed.

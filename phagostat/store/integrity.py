@@ -1,4 +1,4 @@
-"""Is what the commits promise there, and are two outputs equal?"""
+"""Whether what the commits promise is there, and whether two outputs are equal."""
 
 from __future__ import annotations
 

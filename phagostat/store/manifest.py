@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -168,4 +167,5 @@ def _cpu() -> str:
 def _foreign(root: Path) -> list[str]:
     """What lies in a folder apart from what a killed start of ours leaves (lease, partial files)."""
     ours = {".phagostat", "driver.lease"}
-    return [n for n in os.listdir(root) if n not in ours and not n.startswith((".output.json", "driver.lease."))]
+    names = (path.name for path in root.iterdir())
+    return [n for n in names if n not in ours and not n.startswith((".output.json", "driver.lease."))]

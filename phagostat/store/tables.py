@@ -58,6 +58,6 @@ def table_digest(table: pa.Table) -> str:
         if pa.types.is_string(column.type):
             digest.update("\0".join("" if v is None else v for v in column.to_pylist()).encode())
         else:
-            filled = column.fill_null(False if pa.types.is_boolean(column.type) else 0)  # noqa: FBT003
+            filled = column.fill_null(False if pa.types.is_boolean(column.type) else 0)
             digest.update(np.ascontiguousarray(filled.to_numpy()).tobytes())
     return str(digest.hexdigest())

@@ -1,0 +1,165 @@
+"""Small dask graphs: one per scene and range, built with ``map_blocks``; pixels stay inside, receipts come out."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from numpy.typing import NDArray
+
+from phagostat.engine.compute import FRAME_FUNCTIONS, WHOLE_FUNCTIONS
+from phagostat.engine.planner import Work
+from phagostat.engine.work import FramePlanes, Job, Needs, Present, Receipt, Result, TaskContext, read_frame
+from phagostat.store.digests import rows_digest
+from phagostat.store.integrity import damaged_chunks
+from phagostat.store.rows import write_row_file
+
+Objects = NDArray[np.object_]
+
+_EMPTY = np.empty((0,), dtype=object)
+
+
+def block_graph(work: Work, job: Job, *, needs: Needs, present: Present, name: str) -> da.Array:
+    """The graph of a range of frames of one scene: read, then every step, then a receipt.
+
+    One block: dask fuses it into one task, so planes are read once and never leave it.
+
+    Parameters
+    ----------
+    work
+        Steps, scene and range.
+    job
+        Source, output and settings.
+    needs
+        Records of committed results that the steps read.
+    present
+        For each scene and channel the frames that can be read.
+    name
+        Unique within the run.
+
+    Returns
+    -------
+    da.Array
+        One :class:`~phagostat.engine.work.Receipt`.
+    """
+    if work.scene is None:
+        raise ValueError("a block belongs to a scene")
+    frames = da.from_array(np.arange(work.start, work.stop), chunks=work.stop - work.start, name=f"frames-{name}")
+    scene = functools.partial(da.map_blocks, dtype=object, meta=_EMPTY, job=job, scene=work.scene, enforce_ndim=True)
+    planes = scene(_read_block, frames, present=present[work.scene], name=f"read-{name}")
+    results: list[da.Array] = []
+    for step in work.steps:
+        earlier = work.steps[: len(results)]
+        results.append(
+            scene(_step_block, planes, *results, step=step, earlier=earlier, needs=needs, name=f"{step}-{name}")
+        )
+    return da.map_blocks(
+        _receipt_block,
+        planes,
+        *results,
+        job=job,
+        work=work,
+        dtype=object,
+        meta=_EMPTY,
+        chunks=((1,),),
+        name=f"receipt-{name}",
+    )
+
+
+def whole_graph(work: Work, job: Job, *, needs: Needs, present: Present, frames_final: int, name: str) -> da.Array:
+    """The graph of a step that takes a whole scene or acquisition: one task, one receipt."""
+    place = da.from_array(np.array([work.start]), chunks=1, name=f"place-{name}")
+    return da.map_blocks(
+        _whole_block,
+        place,
+        job=job,
+        work=work,
+        needs=needs,
+        present=present,
+        frames_final=frames_final,
+        dtype=object,
+        meta=_EMPTY,
+        name=f"{work.steps[0]}-{name}",
+    )
+
+
+def check_graph(job: Job, chunks: Mapping[str, str], *, name: str) -> da.Array:
+    """The graph that compares chunks with the digests in their commits; gives the list of those that do not match."""
+    place = da.from_array(np.array([0]), chunks=1, name=f"place-{name}")
+    return da.map_blocks(
+        _check_block, place, job=job, promised=dict(chunks), dtype=object, meta=_EMPTY, name=f"check-{name}"
+    )
+
+
+def _objects(items: list[Any]) -> Objects:
+    block = np.empty((len(items),), dtype=object)
+    for i, item in enumerate(items):  # item by item: numpy would take arrays inside apart
+        block[i] = item
+    return block
+
+
+def _read_block(frames: NDArray[np.int64], *, job: Job, scene: int, present: Mapping[int, frozenset[int]]) -> Objects:
+    return _objects([read_frame(job, scene, int(frame), present) for frame in frames])
+
+
+def _step_block(
+    planes: Objects, *results: Objects, job: Job, scene: int, step: str, earlier: tuple[str, ...], needs: Needs
+) -> Objects:
+    started = time.process_time()
+    frames: list[FramePlanes] = list(planes)
+    done = {name: [result for result, _ in block] for name, block in zip(earlier, results, strict=True)}
+    found = FRAME_FUNCTIONS[step](TaskContext(job, scene, needs), frames, done)
+    share = (time.process_time() - started) / max(len(found), 1)
+    return _objects([(result, share) for result in found])
+
+
+def _receipt_block(planes: Objects, *results: Objects, job: Job, work: Work) -> Objects:
+    digests = {frame.frame: frame.digests() for frame in planes}
+    by_step = {step: [result for result, _ in block] for step, block in zip(work.steps, results, strict=True)}
+    for block in by_step.values():
+        for frame, result in zip(planes, block, strict=True):
+            result.inputs.update(digests[frame.frame])
+    seconds = {step: float(sum(s for _, s in block)) for step, block in zip(work.steps, results, strict=True)}
+    return _objects([_receipt(job, work, by_step, seconds)])
+
+
+def _whole_block(
+    place: NDArray[np.int64], *, job: Job, work: Work, needs: Needs, present: Present, frames_final: int
+) -> Objects:
+    (step,) = work.steps
+    started = time.process_time()
+    result = WHOLE_FUNCTIONS[step](TaskContext(job, work.scene, needs), present, frames_final)
+    return _objects([_receipt(job, work, {step: [result]}, {step: time.process_time() - started}) for _ in place])
+
+
+def _check_block(place: NDArray[np.int64], *, job: Job, promised: Mapping[str, str]) -> Objects:
+    return _objects([damaged_chunks(job.layout.images, promised) for _ in place])
+
+
+def _receipt(job: Job, work: Work, by_step: Mapping[str, list[Result]], seconds: dict[str, float]) -> Receipt:
+    """Write the rows of a range, one file a step, and leave them out of what is returned."""
+    rows: dict[str, dict[int, str]] = {}
+    files: dict[str, tuple[str, str]] = {}
+    results: dict[str, tuple[Result, ...]] = {}
+    for step, block in by_step.items():
+        indexed = [(work.start + i, r.columns) for i, r in enumerate(block) if r.columns is not None]
+        if indexed:
+            rows[step] = {index: rows_digest(columns) for index, columns in indexed}
+            merged = {name: np.concatenate([columns[name] for _, columns in indexed]) for name in indexed[0][1]}
+            counts = [len(next(iter(columns.values()))) for _, columns in indexed]
+            merged = {"index": np.repeat([index for index, _ in indexed], counts).astype(np.int32), **merged}
+            scene = "acquisition" if work.scene is None else f"scene-{work.scene:03d}"
+            files[step] = write_row_file(
+                job.layout.rows,
+                f"{step}/{scene}/{work.start:07d}-{work.stop:07d}",
+                merged,
+                fsync=job.settings.execution.fsync,
+            )
+        results[step] = tuple(
+            Result(verdict=r.verdict, record=r.record, chunks=r.chunks, inputs=r.inputs) for r in block
+        )
+    return Receipt(results, rows, files, seconds)

@@ -1,0 +1,290 @@
+"""What to do next, as a pure function of what the source has and what the log holds.
+
+Nothing here reads a file or a clock: batch, resume and watch are the same question, asked with other facts. A committed
+result holds as long as its key equals the key that today's settings and inputs give; dependence is by content, so a
+result recomputed to the same content invalidates nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from phagostat.engine.steps import Scope, Step
+from phagostat.store.commits import WHOLE, Entry
+from phagostat.store.digests import value_digest
+
+Place = tuple[str, int | None, int]
+"""A result's place: step, scene (None: the acquisition), index."""
+
+
+@dataclass(frozen=True)
+class SceneFacts:
+    """What is known of a scene's planes.
+
+    Parameters
+    ----------
+    n_frames
+        Frames that the scene has or will have.
+    complete
+        For each channel that matters, the frames whose plane can be read now.
+    """
+
+    n_frames: int
+    complete: Mapping[int, frozenset[int]]
+
+    def flags(self, frame: int) -> str:
+        """Which channels of a frame are there, as a string of 0 and 1 in channel order."""
+        return "".join("1" if frame in self.complete[channel] else "0" for channel in sorted(self.complete))
+
+    def whole(self, frame: int) -> bool:
+        """Whether every channel of a frame is there."""
+        return all(frame in frames for frames in self.complete.values())
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the source has now.
+
+    Parameters
+    ----------
+    scenes
+        By scene index.
+    closed
+        Whether nothing more will come: what is not there then is missing.
+    candidates
+        Frames that a reference is chosen among at a time.
+    windows
+        For each scene, how many windows of candidates were found without a usable frame so far.
+    """
+
+    scenes: Mapping[int, SceneFacts]
+    closed: bool
+    candidates: int = 1
+    windows: Mapping[int, int] = field(default_factory=dict)
+
+    def final(self, scene: int, frame: int) -> bool:
+        """Whether what is known of a frame will not change."""
+        return self.closed or self.scenes[scene].whole(frame)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Steps to compute together for frames ``[start, stop)`` of a scene, or for a whole scene or acquisition."""
+
+    steps: tuple[str, ...]
+    scene: int | None
+    start: int
+    stop: int
+
+    def places(self) -> Iterator[Place]:
+        """The places that this work fills."""
+        for step in self.steps:
+            for index in range(self.start, self.stop):
+                yield step, self.scene, index
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do now.
+
+    Parameters
+    ----------
+    stale
+        Committed results that no longer hold: to be retracted before anything is written.
+    work
+        What can be computed now, in order.
+    waiting
+        Number of results that are still to come but cannot be computed yet, by step.
+    """
+
+    stale: tuple[Place, ...]
+    work: tuple[Work, ...]
+    waiting: Mapping[str, int]
+
+    @property
+    def finished(self) -> bool:
+        """Whether every result is there and holds."""
+        return not (self.stale or self.work or any(self.waiting.values()))
+
+
+class Planner:
+    """Plans for one table of steps.
+
+    Parameters
+    ----------
+    steps
+        The step table, each step after those that it needs.
+    tokens
+        For each step the digest of its version, settings and facts (:func:`~phagostat.engine.steps.step_tokens`).
+    block_frames
+        For each scene the largest number of frames computed together.
+    """
+
+    def __init__(self, steps: tuple[Step, ...], tokens: Mapping[str, str], block_frames: Mapping[int, int]) -> None:
+        self.steps = steps
+        self.tokens = tokens
+        self.block_frames = block_frames
+        self._by_name = {step.name: step for step in steps}
+
+    def key(
+        self, step: str, scene: int | None, index: int, facts: Facts, needs: Mapping[str, str | None], *, span: int = 0
+    ) -> str:
+        """Digest of everything that a result depends on.
+
+        Parameters
+        ----------
+        step, scene, index
+            The result's place.
+        facts
+            What the source has.
+        needs
+            Content of each needed result, by step (and scene, for an acquisition's).
+        span
+            For a scene's step: how many frames from the first it looked at.
+        """
+        scope = self._by_name[step].scope
+        seen: object = None
+        if scope is Scope.FRAME and scene is not None:
+            seen = facts.scenes[scene].flags(index)
+        elif scope is Scope.SCENE and scene is not None:
+            seen = [facts.scenes[scene].flags(frame) for frame in range(span)]
+        elif scope is Scope.ACQUISITION:
+            seen = sorted(facts.scenes)
+        return value_digest([self.tokens[step], scene, index, seen, dict(needs)])
+
+    def plan(
+        self,
+        facts: Facts,
+        committed: Mapping[tuple[str, int | None], Mapping[int, Entry]],
+        in_flight: Collection[Place] = (),
+    ) -> Plan:
+        """What to retract, what to compute now, and how much has to wait."""
+        survey = _Survey(self, facts, committed, frozenset(in_flight))
+        return survey.plan()
+
+    def needed_contents(
+        self, step: str, scene: int | None, index: int, contents: Mapping[Place, str], facts: Facts
+    ) -> dict[str, str | None] | None:
+        """Contents that a result reads, by name; None if one of them is not there (yet)."""
+        found: dict[str, str | None] = {}
+        for place in self.needed_places(step, scene, index, facts):
+            content = contents.get(place)
+            if content is None:
+                return None
+            name, at, _ = place
+            found[f"{name}/{at}" if self._by_name[step].scope is Scope.ACQUISITION else name] = content
+        return found
+
+    def needed_places(self, step: str, scene: int | None, index: int, facts: Facts) -> Iterator[Place]:
+        """Places of the results that a result reads."""
+        for name in self._by_name[step].needs:
+            scope = self._by_name[name].scope
+            if scope is Scope.ACQUISITION:
+                yield name, None, WHOLE
+            elif scope is Scope.SCENE and scene is None:
+                yield from ((name, s, WHOLE) for s in sorted(facts.scenes))
+            elif scope is Scope.SCENE:
+                yield name, scene, WHOLE
+            else:
+                yield name, scene, index
+
+
+class _Survey:
+    """One look at everything, step by step in the order of the table."""
+
+    def __init__(
+        self,
+        planner: Planner,
+        facts: Facts,
+        committed: Mapping[tuple[str, int | None], Mapping[int, Entry]],
+        in_flight: frozenset[Place],
+    ) -> None:
+        self.planner, self.facts, self.committed, self.in_flight = planner, facts, committed, in_flight
+        self.contents: dict[Place, str] = {}  # results that hold
+        self.todo: dict[Place, None] = {}
+        self.stale: list[Place] = []
+        self.waiting: dict[str, int] = {step.name: 0 for step in planner.steps}
+
+    def plan(self) -> Plan:
+        for step in self.planner.steps:
+            for scene, index in self._targets(step):
+                self._look(step, scene, index)
+        return Plan(tuple(self.stale), tuple(self._work()), self.waiting)
+
+    def _targets(self, step: Step) -> Iterator[tuple[int | None, int]]:
+        if step.scope is Scope.ACQUISITION:
+            yield None, WHOLE
+        for scene in sorted(self.facts.scenes):
+            if step.scope is Scope.SCENE:
+                yield scene, WHOLE
+            elif step.scope is Scope.FRAME:
+                yield from ((scene, frame) for frame in range(self.facts.scenes[scene].n_frames))
+
+    def _look(self, step: Step, scene: int | None, index: int) -> None:
+        place = (step.name, scene, index)
+        entry = self.committed.get((step.name, scene), {}).get(index)
+        if place in self.in_flight:
+            self.waiting[step.name] += 1
+            return
+        needs = self.planner.needed_contents(step.name, scene, index, self.contents, self.facts)
+        if entry is not None:
+            if needs is None:  # what it reads is being recomputed: whether it holds will be seen then
+                self.waiting[step.name] += 1
+                return
+            span = min(int(entry.record.get("frames_searched", 0)), self._n_frames(scene))
+            if self.planner.key(step.name, scene, index, self.facts, needs, span=span) == entry.key:
+                self.contents[place] = entry.content
+                return
+            self.stale.append(place)
+        if self._ready(step, scene, index) and (needs is not None or self._needs_in_hand(step, scene, index)):
+            self.todo[place] = None
+        else:
+            self.waiting[step.name] += 1
+
+    def _n_frames(self, scene: int | None) -> int:
+        return self.facts.scenes[scene].n_frames if scene is not None else 0
+
+    def _ready(self, step: Step, scene: int | None, index: int) -> bool:
+        """Whether the source has what a result reads."""
+        if scene is None:
+            return True
+        if step.scope is Scope.FRAME:
+            return self.facts.final(scene, index)
+        stop = self.facts.candidates * (self.facts.windows.get(scene, 0) + 1)
+        return all(self.facts.final(scene, frame) for frame in range(min(stop, self._n_frames(scene))))
+
+    def _needs_in_hand(self, step: Step, scene: int | None, index: int) -> bool:
+        """Whether each need either holds or is computed for the same frame in the same task."""
+        return step.scope is Scope.FRAME and all(
+            place in self.contents
+            or (place in self.todo and place[1:] == (scene, index) and self._scope(place) is Scope.FRAME)
+            for place in self.planner.needed_places(step.name, scene, index, self.facts)
+        )
+
+    def _scope(self, place: Place) -> Scope:
+        return next(step.scope for step in self.planner.steps if step.name == place[0])
+
+    def _unlocking(self) -> bool:
+        """Whether results of whole scenes or of the acquisition are being computed, or are about to be."""
+        return any(self._scope(place) is not Scope.FRAME for place in (*self.todo, *self.in_flight))
+
+    def _work(self) -> Iterator[Work]:
+        for step in self.planner.steps:
+            if step.scope is not Scope.FRAME:
+                for name, scene, index in self.todo:
+                    if name == step.name:
+                        yield Work((name,), scene, index, index + 1)
+        if self.facts.closed and self._unlocking():
+            return  # frames are read once, for all their steps together, when the references and threshold are there
+        frame_steps = [step.name for step in self.planner.steps if step.scope is Scope.FRAME]
+        for scene in sorted(self.facts.scenes):
+            start: int | None = None
+            current: tuple[str, ...] = ()
+            for frame in range(self.facts.scenes[scene].n_frames + 1):
+                steps = tuple(name for name in frame_steps if (name, scene, frame) in self.todo)
+                if start is not None and (steps != current or frame - start >= self.planner.block_frames[scene]):
+                    yield Work(current, scene, start, frame)
+                    start = None
+                if start is None and steps:
+                    start, current = frame, steps

@@ -1,0 +1,122 @@
+"""Groups and arrays of an output: made, and made longer, by the driver alone."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+from phagostat.engine.work import Job
+from phagostat.model.acquisition import ChannelRole, Scene
+from phagostat.store.arrays import ImageSpec, create_root, ensure_image, ensure_labels, ensure_planes, fits
+from phagostat.store.commits import CommitLog
+from phagostat.store.manifest import package_version
+
+ROLES = (ChannelRole.AGGREGATES, ChannelRole.CELLS)
+"""Order of the channels in an analysed image."""
+
+
+def image_path(scene: int) -> str:
+    """The image of a scene; its full-resolution array is ``/0`` below."""
+    return f"{scene}"
+
+
+def labels_path(scene: int, name: str) -> str:
+    """A label image of a scene; its full-resolution array is ``/0`` below."""
+    return f"{scene}/labels/{name}"
+
+
+def reference_path(scene: int) -> str:
+    """The raw planes of a scene's reference frame, (c, y, x) in the order of :data:`ROLES`."""
+    return f"{scene}/reference"
+
+
+def analysis_shape(shape_yx: tuple[int, int], reduction: int) -> tuple[int, int]:
+    """Shape of the analysis grid; rows and columns that do not fill a whole pixel are left out."""
+    return shape_yx[0] // reduction, shape_yx[1] // reduction
+
+
+def prepare_analysis(job: Job, log: CommitLog) -> None:
+    """Make the arrays of an analysis; results in arrays of another shape are retracted first."""
+    known = job.known
+    create_root(job.layout.images, attributes=_about(job))
+    for scene in job.scenes:
+        height, width = analysis_shape(scene.shape_yx, known.reduction)
+        interval = interval_s(scene)
+        shared: dict[str, Any] = {"pixel_size_um": known.analysis_pixel_size_um, "interval_s": interval}
+        image = ImageSpec(
+            path=image_path(scene.index),
+            shape_tcyx=(scene.n_frames, len(ROLES), height, width),
+            dtype="uint8",
+            channels=tuple(role.value for role in ROLES),
+            attributes=_scene_attributes(job, scene),
+            **shared,
+        )
+        labels = ImageSpec(
+            path=labels_path(scene.index, "aggregates"),
+            shape_tcyx=(scene.n_frames, 1, height, width),
+            dtype="uint16",
+            channels=("aggregates",),
+            kind="labels",
+            **shared,
+        )
+        for spec in (image, labels):
+            _make(job, log, spec)
+        ensure_labels(job.layout.images, image.path, ["aggregates"])
+        ensure_planes(job.layout.images, reference_path(scene.index), (len(ROLES), *scene.shape_yx), dtype=scene.dtype)
+
+
+def prepare_conversion(job: Job, log: CommitLog) -> None:
+    """Make the arrays of a conversion: every channel, raw."""
+    metadata = job.source.metadata
+    create_root(job.layout.images, attributes=_about(job))
+    for scene in job.scenes:
+        spec = ImageSpec(
+            path=image_path(scene.index),
+            shape_tcyx=(scene.n_frames, len(metadata.channels), *scene.shape_yx),
+            dtype=scene.dtype,
+            pixel_size_um=metadata.pixel_size_um,
+            interval_s=interval_s(scene),
+            channels=tuple(channel.name for channel in metadata.channels),
+            attributes=_scene_attributes(job, scene)
+            | {
+                "channels": [{"name": c.name, "fluorescent": c.fluorescent} for c in metadata.channels],
+                "pixel_size_um": metadata.pixel_size_um,
+            },
+        )
+        _make(job, log, spec)
+
+
+def interval_s(scene: Scene) -> float | None:
+    """Median time between frames in s; None where the source has no times, or one frame."""
+    if scene.times_s is None or len(scene.times_s) < 2:
+        return None
+    steps = [b - a for a, b in zip(scene.times_s, scene.times_s[1:], strict=False)]
+    return round(statistics.median(steps), 6)
+
+
+def _make(job: Job, log: CommitLog, spec: ImageSpec) -> None:
+    if not fits(job.layout.images, spec):
+        prefix = f"{spec.path}/0/c/"
+        for commit in list(log):
+            lost = [e.index for e in commit.entries if any(chunk.startswith(prefix) for chunk in e.chunks)]
+            log.retract(commit.step, commit.scene, lost)
+    ensure_image(job.layout.images, spec)
+
+
+def _about(job: Job) -> dict[str, Any]:
+    return {
+        "version": package_version(),
+        "source_identity": job.source.metadata.identity,
+        "profile": job.settings.profile,
+        "scenes": [scene.name for scene in job.scenes],
+    }
+
+
+def _scene_attributes(job: Job, scene: Scene) -> dict[str, Any]:
+    known = job.acquisition
+    return {
+        "scene_name": scene.name,
+        "times_s": list(scene.times_s) if scene.times_s is not None else None,
+        "times_origin": (known.times_origin if known else job.source.metadata.times_origin).name,
+        "frames": scene.n_frames,
+    }

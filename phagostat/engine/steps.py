@@ -1,0 +1,123 @@
+"""The step table: what is computed, from what, and by which settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from phagostat.model.acquisition import Acquisition
+from phagostat.settings import Settings, settings_digest
+from phagostat.store.digests import value_digest
+
+
+class Scope(StrEnum):
+    """What one result of a step belongs to."""
+
+    FRAME = "frame"
+    SCENE = "scene"
+    ACQUISITION = "acquisition"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One kind of result.
+
+    Parameters
+    ----------
+    name
+        As it stands in the commit log.
+    version
+        Raised when the same inputs and settings give other results.
+    scope
+        Whether there is a result per frame, per scene or per acquisition.
+    needs
+        Steps whose results it reads.
+    settings
+        Names of the settings that it reads, given all settings: what a rule that is not chosen would read is left out.
+    facts
+        Facts of the acquisition that it reads: ``roles``, ``reduction``, ``pixel_size_um``.
+    """
+
+    name: str
+    version: int
+    scope: Scope
+    needs: tuple[str, ...] = ()
+    settings: Callable[[Settings], tuple[str, ...]] = lambda _: ()
+    facts: tuple[str, ...] = ("roles",)
+
+
+def _aggregate_settings(settings: Settings) -> tuple[str, ...]:
+    names = ("aggregates.threshold_rule", "aggregates.min_area_um2", "aggregates.max_area_um2")
+    if settings.aggregates.threshold_rule == "normalised":
+        return (
+            *names,
+            "aggregates.threshold_fraction",
+            "normalisation.aggregates_low_percentile",
+            "normalisation.aggregates_high_percentile",
+        )
+    return names
+
+
+def _threshold_settings(settings: Settings) -> tuple[str, ...]:
+    if settings.aggregates.threshold_rule == "normalised":
+        return ("aggregates.threshold_rule",)
+    return ("aggregates.threshold_rule", "aggregates.threshold_percentile", "aggregates.threshold_fraction")
+
+
+ANALYSIS_STEPS: tuple[Step, ...] = (
+    Step("reference", 1, Scope.SCENE, settings=lambda _: ("reference",)),
+    Step("threshold", 1, Scope.ACQUISITION, needs=("reference",), settings=_threshold_settings),
+    Step(
+        "images",
+        1,
+        Scope.FRAME,
+        needs=("reference",),
+        settings=lambda _: ("normalisation",),
+        facts=("roles", "reduction", "pixel_size_um"),
+    ),
+    Step(
+        "measures",
+        1,
+        Scope.FRAME,
+        needs=("reference",),
+        settings=lambda _: ("sharpness", "registration"),
+    ),
+    Step(
+        "aggregates",
+        1,
+        Scope.FRAME,
+        needs=("reference", "threshold", "measures"),
+        settings=_aggregate_settings,
+        facts=("roles", "reduction", "pixel_size_um"),
+    ),
+)
+"""What ``run`` computes."""
+
+CONVERSION_STEPS: tuple[Step, ...] = (Step("planes", 1, Scope.FRAME, facts=()),)
+"""What ``convert`` computes."""
+
+
+def step_tokens(steps: tuple[Step, ...], settings: Settings, acquisition: Acquisition | None) -> Mapping[str, str]:
+    """For each step a digest of its name, version, and the settings and facts that it reads.
+
+    ``acquisition`` is None for a conversion, whose steps read no facts but the source's planes.
+    """
+    facts: dict[str, object] = {"z": settings.acquisition.z}
+    if acquisition is not None:
+        facts |= {
+            "roles": {role.value: channel for role, channel in sorted(acquisition.roles.items())},
+            "reduction": acquisition.reduction,
+            "pixel_size_um": acquisition.pixel_size_um,
+        }
+    return {
+        step.name: value_digest(
+            [
+                step.name,
+                step.version,
+                settings_digest(settings, step.settings(settings)),
+                {name: facts[name] for name in ("z", *step.facts)},
+            ]
+        )
+        for step in steps
+    }

@@ -1,0 +1,205 @@
+"""What goes to a task and what comes back: never pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phagostat.model.acquisition import Acquisition, Scene
+from phagostat.model.errors import PlaneError
+from phagostat.settings import Settings
+from phagostat.sources.protocol import Plane, Source
+from phagostat.store.arrays import WIDE_PX, PlaneWriter, halved
+from phagostat.store.digests import array_digest
+from phagostat.store.layout import Layout
+
+
+@dataclass(frozen=True)
+class Job:
+    """One acquisition on its way into one output; picklable, since every task gets it.
+
+    Parameters
+    ----------
+    source
+        Where planes are read from, by path.
+    layout
+        Where results go.
+    settings
+        All settings.
+    scenes
+        The scenes, in order.
+    acquisition
+        Roles, sizes and times; None for a conversion, which needs none.
+    """
+
+    source: Source
+    layout: Layout
+    settings: Settings
+    scenes: tuple[Scene, ...]
+    acquisition: Acquisition | None = None
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels that are read: those with a role, or all."""
+        if self.acquisition is None:
+            return tuple(channel.index for channel in self.source.metadata.channels)
+        return tuple(sorted(self.acquisition.roles.values()))
+
+    @property
+    def known(self) -> Acquisition:
+        """The acquisition of an analysis."""
+        if self.acquisition is None:
+            raise TypeError("a conversion has no acquisition")
+        return self.acquisition
+
+
+@dataclass(frozen=True)
+class FramePlanes:
+    """The planes of one frame: by channel an array, None where it is missing, or why it cannot be read."""
+
+    frame: int
+    planes: Mapping[int, Plane | PlaneError | None]
+
+    def plane(self, channel: int) -> Plane | None:
+        """A channel's plane, or None."""
+        plane = self.planes[channel]
+        return None if isinstance(plane, PlaneError) else plane
+
+    def problem(self, channel: int) -> str | None:
+        """``"missing"`` or ``"unreadable"``, or None where the plane is there."""
+        plane = self.planes[channel]
+        if plane is None:
+            return "missing"
+        return "unreadable" if isinstance(plane, PlaneError) else None
+
+    def explanation(self, channel: int) -> str | None:
+        """Why a plane cannot be read, in a sentence."""
+        plane = self.planes[channel]
+        return str(plane) if isinstance(plane, PlaneError) else None
+
+    def digests(self) -> dict[str, str]:
+        """Digests of the planes that are there, by channel."""
+        planes = {channel: self.plane(channel) for channel in self.planes}
+        return {f"plane/{channel}": array_digest(plane) for channel, plane in planes.items() if plane is not None}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a step gives for one index; ``columns`` are its rows, all of one length."""
+
+    verdict: str
+    record: dict[str, Any] = field(default_factory=dict)
+    chunks: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, NDArray[Any]] | None = None
+    inputs: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a task returns to the driver: under 64 KB for a block, whatever the size of a frame.
+
+    Parameters
+    ----------
+    results
+        For each step its results in order of index, without rows.
+    rows
+        For each step and index the digest of its rows.
+    row_files
+        For each step the path and digest of the row file that was written.
+    seconds
+        Time spent, by step and for reading: for the journal.
+    """
+
+    results: dict[str, tuple[Result, ...]]
+    rows: dict[str, dict[int, str]]
+    row_files: dict[str, tuple[str, str]]
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Needed:
+    """A committed result that another step reads."""
+
+    verdict: str
+    record: Mapping[str, Any]
+    row_file: str | None = None
+    row_file_digest: str | None = None
+
+
+Needs = Mapping[str, Mapping[int, Needed]]
+"""Committed results by step, and by frame (a frame's), scene (a scene's, read by the acquisition) or 0."""
+
+Present = Mapping[int, Mapping[int, frozenset[int]]]
+"""For each scene and channel the frames whose planes can be read, as the driver saw it."""
+
+
+class TaskContext:
+    """What a step's function sees while its task runs: the job, its scene, and what it needs.
+
+    Parameters
+    ----------
+    job
+        The acquisition and its output.
+    scene
+        Index of the scene; None for a step of the acquisition.
+    needs
+        Committed results that the steps read.
+    """
+
+    def __init__(self, job: Job, scene: int | None, needs: Needs) -> None:
+        self.job = job
+        self.scene = scene
+        self.needs = needs
+        self._writers: dict[str, PlaneWriter] = {}
+
+    @property
+    def scene_index(self) -> int:
+        """Index of the scene."""
+        if self.scene is None:
+            raise TypeError("a step of the acquisition has no scene")
+        return self.scene
+
+    def write_levels(self, image: str, index: tuple[int, ...], plane: NDArray[Any]) -> dict[str, str]:
+        """Write one plane of an image and of its pyramid level, if it has one; give chunks and digests."""
+        written = self.write(f"{image}/0", index, plane)
+        if max(plane.shape) > WIDE_PX:
+            written |= self.write(f"{image}/1", index, halved(plane))
+        return written
+
+    def write(self, path: str, index: tuple[int, ...], plane: NDArray[Any]) -> dict[str, str]:
+        """Write one plane; give its chunk and digest."""
+        if path not in self._writers:
+            self._writers[path] = PlaneWriter(self.job.layout.images, path, fsync=self.job.settings.execution.fsync)
+        chunk, digest = self._writers[path].write(index, plane)
+        return {chunk: digest}
+
+
+StepFunction = Callable[[TaskContext, Sequence[FramePlanes], Mapping[str, Sequence[Result]]], list[Result]]
+"""Computes a step for the frames of a block, given the results of the block's earlier steps."""
+
+
+SceneFunction = Callable[[TaskContext, Present, int], Result]
+"""Computes a step of a whole scene or acquisition, given what can be read and how many first frames are final."""
+
+
+def read_frame(job: Job, scene: int, frame: int, present: Mapping[int, Collection[int]]) -> FramePlanes:
+    """Read the planes of a frame; a plane that cannot be read is recorded, the others go on.
+
+    ``present`` gives for each channel the frames whose planes are complete, as the driver saw it.
+    """
+    planes: dict[int, Plane | PlaneError | None] = {}
+    for channel in job.channels:
+        try:
+            planes[channel] = job.source.read(scene, frame, channel) if frame in present[channel] else None
+        except PlaneError as error:
+            planes[channel] = error
+    return FramePlanes(frame, planes)
+
+
+def json_number(value: float | None) -> float | None:
+    """A float for a record; NaN and infinity become None, since a missing figure is not a number."""
+    return float(value) if value is not None and np.isfinite(value) else None

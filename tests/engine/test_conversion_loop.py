@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import random
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from phagostat.engine.executor import SynchronousExecutor
+from phagostat.engine.loop import Loop
+from phagostat.engine.preparation import prepare_conversion
+from phagostat.engine.steps import CONVERSION_STEPS
+from phagostat.engine.work import Job
+from phagostat.settings import profile_settings
+from phagostat.store.integrity import differences, read_contents
+from phagostat.store.layout import Layout
+
+from .film import Film
+
+
+def convert(film: Film, root: Path, *, block: int = 8, executor: SynchronousExecutor | None = None):
+    layout = Layout.conversion(root)
+    job = Job(film, layout, profile_settings(values={"execution": {"block_frames": block}}), film.metadata.scenes)
+    loop = Loop(job, CONVERSION_STEPS, prepare=prepare_conversion)
+    return loop.run(executor or SynchronousExecutor(), poll_s=0.0), layout
+
+
+def test_every_plane_arrives_as_it_is(tmp_path):
+    film = Film()
+    report, layout = convert(film, tmp_path / "a.zarr")
+    assert report.sealed
+    assert report.computed == {"planes": 8}
+    for scene, n in enumerate(film.frames):
+        array = zarr.open_array(layout.images / f"{scene}/0", mode="r")
+        assert array.shape == (n, 2, *film.shape_yx)
+        assert array.chunks == (1, 1, *film.shape_yx)
+        for t in range(n):
+            for c in (0, 1):
+                np.testing.assert_array_equal(array[t, c], film.read(scene, t, c))
+
+
+def test_a_second_run_does_nothing(tmp_path):
+    convert(Film(), tmp_path / "a.zarr")
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "a.zarr").rglob("*") if p.is_file()}
+    report, layout = convert(Film(), tmp_path / "a.zarr")
+    after = {p: p.stat().st_mtime_ns for p in (tmp_path / "a.zarr").rglob("*") if p.is_file()}
+    assert report.sealed
+    assert report.computed == {}
+    del before[layout.journal], after[layout.journal]
+    assert after == before
+
+
+def test_missing_and_broken_planes_are_recorded_and_the_rest_goes_on(tmp_path):
+    film = Film(missing=frozenset({(0, 1, 0), (0, 1, 1), (1, 2, 1)}), broken=frozenset({(0, 3, 0)}))
+    report, layout = convert(film, tmp_path / "a.zarr")
+    assert report.sealed
+    loop = Loop(Job(film, layout, profile_settings(), film.metadata.scenes), CONVERSION_STEPS)
+    verdicts = {s: [e.verdict for e in loop.log.entries("planes", s).values()] for s in (0, 1)}
+    assert verdicts == {0: ["ok", "missing", "ok", "partial", "ok"], 1: ["ok", "ok", "partial"]}
+    problems = loop.log.entry("planes", 0, 3).record["problems"]
+    assert "broken" in problems[0]["reason"]
+    assert not (layout.images / "0/0/c/1/0/0/0").exists()
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    block=st.integers(1, 9),
+    capacity=st.integers(1, 4),
+    seed=st.integers(0, 2**16),
+    growing=st.booleans(),
+    paces=st.lists(st.integers(0, 3), min_size=1, max_size=4).filter(any),
+    restarts=st.lists(st.integers(1, 6), max_size=3),
+)
+def test_one_hash_whatever_order_pace_block_size_and_restarts(block, capacity, seed, growing, paces, restarts):
+    film = Film(missing=frozenset({(0, 2, 1)}))
+    with tempfile.TemporaryDirectory() as folder:
+        _, batch = convert(film, Path(folder) / "batch.zarr")
+        order = [(s, t) for s, n in enumerate(film.frames) for t in range(n)]
+        generator = random.Random(seed)
+        generator.shuffle(order)
+        grown = film.with_(arrivals=tuple(order), steps=tuple(paces)) if growing else film
+        other = Path(folder) / "other.zarr"
+        for stop_after in restarts:
+            executor = SynchronousExecutor(capacity=capacity, shuffle=generator)
+            with pytest.MonkeyPatch.context() as patch:
+                _die_after(patch, executor, stop_after)
+                try:
+                    convert(replace(grown, polls=0, shown=0), other, block=block, executor=executor)
+                except KeyboardInterrupt:
+                    pass
+        executor = SynchronousExecutor(capacity=capacity, shuffle=generator)
+        report, layout = convert(grown, other, block=block, executor=executor)
+        assert report.sealed
+        assert differences(batch, layout) == []
+        assert read_contents(batch).hash == read_contents(layout).hash
+
+
+def _die_after(patch, executor, n):
+    wait, count = executor.wait, iter(range(n))
+
+    def dying(timeout_s=None):
+        if next(count, None) is None:
+            raise KeyboardInterrupt
+        return wait(timeout_s)
+
+    patch.setattr(executor, "wait", dying)
+
+
+def test_a_flipped_bit_is_found_named_and_computed_again(tmp_path):
+    film = Film()
+    _, clean = convert(film, tmp_path / "clean.zarr")
+    executor = SynchronousExecutor()
+    seen = []
+    wait = executor.wait
+
+    def flipping(timeout_s=None):
+        outcomes = wait(timeout_s)
+        chunk = tmp_path / "a.zarr/1/0/c/2/1/0/0"
+        if chunk.exists() and not seen:
+            data = bytearray(chunk.read_bytes())
+            data[len(data) // 2] ^= 4
+            chunk.write_bytes(data)
+            seen.append(True)
+        return outcomes
+
+    executor.wait = flipping
+    report, layout = convert(film, tmp_path / "a.zarr", executor=executor)
+    assert report.damaged == ["1/0/c/2/1/0/0"]
+    assert report.computed == {"planes": 9}
+    assert differences(clean, layout) == []
+
+
+def test_a_receipt_stays_small(tmp_path):
+    import pickle
+
+    film = Film(frames=(8,), shape_yx=(256, 256))
+    executor = SynchronousExecutor()
+    sizes = []
+    wait = executor.wait
+
+    def weighing(timeout_s=None):
+        outcomes = wait(timeout_s)
+        sizes.extend(len(pickle.dumps(o.value)) for o in outcomes)
+        return outcomes
+
+    executor.wait = weighing
+    convert(film, tmp_path / "a.zarr", executor=executor)
+    assert max(sizes) < 64 * 1024
