@@ -1,0 +1,290 @@
+"""By how much the aggregates of a frame have faded, from those that are still as they were in the reference frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from phagostat.model.records import NAN, BleachingEstimate
+
+# Kernel width of the density of log ratios: the spread that focus jitter and noise leave between aggregates.
+_BANDWIDTH = 0.03
+# A peak of the density counts as one from this share of the highest on.
+_PEAK_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Footprints:
+    """Where the reference frame's aggregates are, ready for comparison with other frames.
+
+    Made once a scene by :func:`prepare_footprints`. Pixels are listed aggregate by aggregate.
+
+    Parameters
+    ----------
+    y_px, x_px : (n_pixels,) int32
+        Pixels of all footprints, widened by a margin, analysis grid.
+    index : (n_pixels,) intp
+        Position of each pixel's aggregate in ``labels``.
+    labels : (n,) uint16
+        Label of each aggregate in the reference label image.
+    integrated_counts : (n,) float64
+        Background-subtracted counts of each footprint in the reference frame.
+    noise_counts : float
+        Standard deviation of background pixels of the reference frame.
+    shape_yx : (int, int)
+        Of the analysis grid.
+    """
+
+    y_px: NDArray[np.int32]
+    x_px: NDArray[np.int32]
+    index: NDArray[np.intp]
+    labels: NDArray[np.uint16]
+    integrated_counts: NDArray[np.float64]
+    noise_counts: float
+    shape_yx: tuple[int, int]
+
+
+def prepare_footprints(
+    labels: NDArray[np.uint16],
+    reference_frame: NDArray[np.integer],
+    *,
+    background: float,
+    noise_counts: float,
+    white_level_counts: int | None = None,
+    margin_px: int = 2,
+    min_signal_to_noise: float = 20.0,
+) -> Footprints:
+    """Footprints of the reference aggregates.
+
+    Parameters
+    ----------
+    labels : (y, x) uint16
+        Reference label image, analysis grid.
+    reference_frame : (y, x) uint8 or uint16
+        Reference frame in camera counts, same grid.
+    background, noise_counts : float
+        Its background level and noise in counts.
+    white_level_counts : int, optional
+        Footprints with pixels at or above are left out: clipped light does not fade. By default the largest value of
+        the type.
+    margin_px : int
+        By how much footprints are widened, so that all light of an aggregate is in its footprint whatever the
+        sub-pixel position and slight focus jitter; pixels nearer to another aggregate stay with that one.
+    min_signal_to_noise : float
+        Fainter footprints are left out.
+
+    Returns
+    -------
+    Footprints
+        Possibly of no aggregate.
+    """
+    white = int(np.iinfo(reference_frame.dtype).max) if white_level_counts is None else white_level_counts
+    wide = _widened(labels, margin_px)
+    flat = np.flatnonzero(wide.ravel() != 0)
+    label_of = wide.ravel()[flat].astype(np.intp)
+    size = int(label_of.max(initial=0)) + 1
+    raw = reference_frame.ravel()[flat]
+    counts = raw.astype(np.float64) - background
+    total = np.bincount(label_of, counts, size).astype(np.float64)
+    n_pixels = np.bincount(label_of, minlength=size)
+    clipped = np.bincount(label_of, raw >= white, size) > 0
+    usable = (n_pixels > 0) & ~clipped & (total > min_signal_to_noise * noise_counts * np.sqrt(np.maximum(n_pixels, 1)))
+    position = np.cumsum(usable) - 1
+    pixels = np.flatnonzero(usable[label_of])
+    pixels = pixels[np.argsort(label_of[pixels], kind="stable")]
+    y, x = np.divmod(flat[pixels], labels.shape[1])
+    kept = np.flatnonzero(usable)
+    return Footprints(
+        y.astype(np.int32),
+        x.astype(np.int32),
+        position[label_of[pixels]].astype(np.intp),
+        kept.astype(np.uint16),
+        total[kept],
+        noise_counts,
+        (labels.shape[0], labels.shape[1]),
+    )
+
+
+def footprint_ratios(
+    frame: NDArray[np.integer],
+    footprints: Footprints,
+    *,
+    shift_yx_px: tuple[float, float],
+    factor: int,
+    background: float,
+    white_level_counts: int | None = None,
+) -> NDArray[np.float64]:
+    """Light that every reference footprint still holds, relative to the reference frame.
+
+    Parameters
+    ----------
+    frame : (y, x) uint8 or uint16
+        Camera counts on the analysis grid.
+    footprints : Footprints
+        Of the scene's reference frame.
+    shift_yx_px : (float, float)
+        Shift of this frame against the reference in native pixels, as registration reports it.
+    factor : int
+        Native pixels per analysis pixel.
+    background : float
+        Background level of this frame in counts.
+    white_level_counts : int, optional
+        Where the camera saturates; by default the largest value of the type.
+
+    Returns
+    -------
+    (n,) float64
+        Ratio for each aggregate of ``footprints``; NaN where the moved footprint leaves the frame, even in part, or
+        holds a saturated pixel.
+    """
+    n = footprints.labels.size
+    ratios = np.full(n, np.nan)
+    if n == 0 or not np.all(np.isfinite(shift_yx_px)):
+        return ratios
+    white = int(np.iinfo(frame.dtype).max) if white_level_counts is None else white_level_counts
+    height, width = frame.shape
+    shift_y, shift_x = shift_yx_px[0] / factor, shift_yx_px[1] / factor
+    whole_y, whole_x = int(np.floor(shift_y)), int(np.floor(shift_x))
+    part_y, part_x = shift_y - whole_y, shift_x - whole_x
+    y, x = footprints.y_px + whole_y, footprints.x_px + whole_x
+    # A shift by whole pixels needs no neighbour on the far side.
+    step_y, step_x = int(part_y > 0), int(part_x > 0)
+    outside = (y < 0) | (x < 0) | (y + step_y >= height) | (x + step_x >= width)
+    incomplete = np.bincount(footprints.index, outside, n) > 0
+    inside = ~incomplete[footprints.index]
+    y, x, index = y[inside], x[inside], footprints.index[inside]
+    start = y.astype(np.intp) * width + x
+    flat = frame.ravel()
+    light = np.zeros(start.size)
+    saturated = np.zeros(start.size, np.bool_)
+    for dy, weight_y in ((0, 1 - part_y), (1, part_y)):
+        for dx, weight_x in ((0, 1 - part_x), (1, part_x)):
+            if weight_y * weight_x == 0:
+                continue
+            raw = flat[start + dy * width + dx]
+            saturated |= raw >= white
+            light += weight_y * weight_x * raw
+    total = np.bincount(index, light - background, n)
+    unusable = incomplete | (np.bincount(index, saturated, n) > 0)
+    ratios[~unusable] = total[~unusable] / footprints.integrated_counts[~unusable]
+    return ratios
+
+
+def bleaching_factor(
+    frame: NDArray[np.integer],
+    footprints: Footprints,
+    *,
+    shift_yx_px: tuple[float, float],
+    factor: int,
+    background: float,
+    white_level_counts: int | None = None,
+    min_aggregates: int = 5,
+) -> BleachingEstimate:
+    """Fading of a frame against its scene's reference, from the two frames alone.
+
+    Parameters
+    ----------
+    frame, footprints, shift_yx_px, factor, background, white_level_counts
+        As for :func:`footprint_ratios`.
+    min_aggregates : int
+        Fewer aggregates that agree leave the factor undetermined.
+
+    Returns
+    -------
+    BleachingEstimate
+        The factor (1: not faded), the number of aggregates that agree on it and their relative spread; NaN with a
+        reason where it cannot be told.
+
+    Notes
+    -----
+    The factor is the robust mode of the aggregates' intensity ratios (see :func:`robust_ratio_mode`): what has been
+    eaten, bitten or carried off is darker by any amount and agrees on nothing.
+    """
+    if not np.all(np.isfinite(shift_yx_px)):
+        return BleachingEstimate(NAN, 0, reason="the frame is unregistered")
+    if not np.isfinite(background):
+        return BleachingEstimate(NAN, 0, reason="the frame's background is unknown")
+    ratios = footprint_ratios(
+        frame,
+        footprints,
+        shift_yx_px=shift_yx_px,
+        factor=factor,
+        background=background,
+        white_level_counts=white_level_counts,
+    )
+    return robust_ratio_mode(ratios, min_aggregates=min_aggregates)
+
+
+def robust_ratio_mode(
+    ratios: NDArray[np.float64], *, min_aggregates: int = 5, min_ratio: float = 0.1
+) -> BleachingEstimate:
+    """The ratio that most untouched aggregates share.
+
+    Parameters
+    ----------
+    ratios : (n,) float64
+        Light of each aggregate relative to the reference; NaN where unknown.
+    min_aggregates : int
+        Least number that must agree.
+    min_ratio : float
+        Ratios below are gone aggregates, not faded ones: they gather at 0 and would make the highest peak.
+
+    Returns
+    -------
+    BleachingEstimate
+        The factor, how many agree and the spread (1.48 times the median absolute deviation over the factor).
+
+    Notes
+    -----
+    The density of log ratios is estimated with a Gaussian kernel of 3 %. Of its peaks at least half as high as the
+    highest, the one at the largest ratio is taken: eating removes light and never adds it. The median of the ratios
+    within three spreads of that peak is the factor.
+    """
+    known = np.sort(ratios[np.isfinite(ratios)])
+    present = known[known > min_ratio]
+    if present.size < min_aggregates:
+        return BleachingEstimate(
+            NAN,
+            int(present.size),
+            reason=f"{present.size} of {known.size} reference aggregates are left, {min_aggregates} are needed",
+        )
+    logs = np.log(present)
+    grid = np.arange(logs[0] - 3 * _BANDWIDTH, logs[-1] + 3 * _BANDWIDTH, _BANDWIDTH / 4)
+    density = np.zeros(grid.size)
+    for start in range(0, logs.size, 1024):
+        z = (grid[:, None] - logs[None, start : start + 1024]) / _BANDWIDTH
+        density += np.exp(-0.5 * z * z).sum(axis=1)
+    rises = np.concatenate(([True], density[1:] > density[:-1]))
+    falls = np.concatenate((density[:-1] >= density[1:], [True]))
+    peaks = np.flatnonzero(rises & falls & (density >= _PEAK_SHARE * density.max()))
+    centre = float(np.exp(grid[peaks[-1]]))
+    reach = 3 * _BANDWIDTH
+    agreeing = present
+    for _ in range(5):
+        agreeing = present[np.abs(np.log(present / centre)) <= reach]
+        if agreeing.size < min_aggregates:
+            return BleachingEstimate(
+                NAN,
+                int(agreeing.size),
+                reason=f"only {agreeing.size} of {known.size} reference aggregates agree, {min_aggregates} are needed",
+            )
+        updated = float(np.median(agreeing))
+        spread = 1.4826 * float(np.median(np.abs(agreeing - updated))) / updated
+        reach = min(3 * _BANDWIDTH, max(3 * spread, 0.01))
+        if updated == centre:
+            break
+        centre = updated
+    return BleachingEstimate(centre, int(agreeing.size), spread)
+
+
+def _widened(labels: NDArray[np.uint16], margin_px: int) -> NDArray[np.uint16]:
+    """Labels grown by ``margin_px`` into the background, one pixel at a time; where two meet, the larger number."""
+    wide = labels.copy()
+    kernel = np.ones((3, 3), np.uint8)
+    for _ in range(margin_px):
+        grown = cv2.dilate(wide, kernel)
+        np.copyto(wide, grown, where=wide == 0)
+    return wide

@@ -1,0 +1,342 @@
+"""What the grey levels of a frame tell: exact percentiles, background, saturation, and frames without a signal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+N_LEVELS = 65536
+"""Length of every histogram here: all values of a uint16, of which a uint8 frame uses the first 256."""
+
+Verdict = Literal["ok", "black", "constant", "saturated"]
+
+# cv2.calcHist counts in float32, which is exact up to 2**24.
+_MAX_EXACT_COUNT = 2**24
+
+
+@dataclass(frozen=True)
+class IntensityStatistics:
+    """Grey levels of one frame of one channel, in camera counts.
+
+    Parameters
+    ----------
+    minimum, maximum, mean, median
+        Of all pixels.
+    low, high
+        The 0.1 and 99.9 percentiles: the range without single hot or dead pixels.
+    structure
+        Variance of block means over the variance that white noise of the frame's own local strength would leave in
+        them: about 1 where there is nothing but camera noise, 10 to 100,000 where there is an image; NaN where the
+        frame is too small for blocks or has no local variation at all.
+    structure_counts
+        Standard deviation of the block means that noise does not explain.
+    saturated_fraction
+        Share of pixels at or above ``white_level``.
+    white_level
+        Value at which the camera saturates.
+    """
+
+    minimum: float
+    maximum: float
+    mean: float
+    median: float
+    low: float
+    high: float
+    structure: float
+    structure_counts: float
+    saturated_fraction: float
+    white_level: int
+
+
+@dataclass(frozen=True)
+class FrameVerdict:
+    """Whether a frame shows anything, and why that is believed."""
+
+    verdict: Verdict
+    evidence: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether the frame can be measured."""
+        return self.verdict == "ok"
+
+
+def intensity_histogram(frame: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Count how often every grey level occurs.
+
+    Parameters
+    ----------
+    frame : (y, x) uint8 or uint16
+        Camera counts on any grid.
+
+    Returns
+    -------
+    (65536,) int64
+        Number of pixels of each value.
+
+    Raises
+    ------
+    TypeError
+        If the frame is of another type.
+    """
+    if frame.dtype not in (np.uint8, np.uint16) or frame.ndim != 2:
+        raise TypeError(f"a frame must be two-dimensional, uint8 or uint16, not {frame.ndim}-d {frame.dtype}")
+    histogram = np.zeros(N_LEVELS, np.int64)
+    if frame.size == 0:
+        return histogram
+    levels = 256 if frame.dtype == np.uint8 else N_LEVELS
+    rows = max(1, _MAX_EXACT_COUNT // frame.shape[1])
+    for start in range(0, frame.shape[0], rows):
+        counts = cv2.calcHist([frame[start : start + rows]], [0], None, [levels], [0, levels])
+        histogram[:levels] += counts.ravel().astype(np.int64)
+    return histogram
+
+
+def percentiles(histogram: NDArray[np.int64], q: ArrayLike) -> NDArray[np.float64]:
+    """Percentiles of the counted pixels, equal to the last bit to ``numpy.percentile`` of the pixels themselves.
+
+    Parameters
+    ----------
+    histogram : (n,) int64
+        Number of pixels of each value.
+    q : float or (k,) float
+        Percentiles, 0 to 100.
+
+    Returns
+    -------
+    float64, shape of ``q``
+        Linearly interpolated percentiles; NaN where nothing was counted.
+    """
+    wanted = np.asarray(q, np.float64)
+    if np.any((wanted < 0) | (wanted > 100)):
+        raise ValueError(f"percentiles must lie in 0..100 (found: {wanted})")
+    cumulative = np.cumsum(histogram)
+    n = int(cumulative[-1])
+    if n == 0:
+        return np.full(wanted.shape, np.nan)
+    position = (n - 1) * (wanted / 100)
+    below = np.floor(position)
+    low = np.searchsorted(cumulative, below.astype(np.int64), side="right")
+    high = np.searchsorted(cumulative, np.minimum(below.astype(np.int64) + 1, n - 1), side="right")
+    weight = position - below
+    step = (high - low).astype(np.float64)
+    # numpy interpolates from the nearer side, which decides the last bit.
+    result: NDArray[np.float64] = np.where(weight >= 0.5, high - step * (1 - weight), low + step * weight)
+    return result
+
+
+def background_level(histogram: NDArray[np.int64]) -> float:
+    """Camera offset and even glow of a frame: the mode of its histogram, in counts.
+
+    The histogram is smoothed by a Gaussian that is narrow against the peak (a fifth of the shortest interval that
+    holds half of the pixels) and the top is found by a parabola through three levels, so that the estimate is far
+    finer than the noise and no tail of bright pixels moves it.
+
+    Parameters
+    ----------
+    histogram : (65536,) int64
+        Of a frame in which less than half of the pixels carry signal.
+
+    Returns
+    -------
+    float
+        Counts; NaN for an empty histogram.
+    """
+    n = int(histogram.sum())
+    if n == 0:
+        return float("nan")
+    first, last = _shortest_half(histogram)
+    sigma = max(0.5, (last - first + 1) / 5)
+    margin = int(np.ceil(4 * sigma)) + 1
+    window = np.zeros(last - first + 1 + 2 * margin)
+    begin = first - margin
+    cut_low, cut_high = max(begin, 0), min(last + margin + 1, histogram.size)
+    window[cut_low - begin : cut_high - begin] = histogram[cut_low:cut_high]
+    offsets = np.arange(-margin, margin + 1)
+    smooth = np.convolve(window, np.exp(-0.5 * (offsets / sigma) ** 2), mode="same")
+    top = int(np.argmax(smooth))
+    if not 0 < top < smooth.size - 1:
+        return float(begin + top)
+    left, centre, right = smooth[top - 1 : top + 2]
+    curvature = left - 2 * centre + right
+    shift = 0.5 * (left - right) / curvature if curvature < 0 else 0.0
+    return float(begin + top + shift)
+
+
+def background_noise(histogram: NDArray[np.int64], background: float) -> float:
+    """Standard deviation of the background pixels in counts, from the side of the peak that no signal reaches.
+
+    Parameters
+    ----------
+    histogram : (65536,) int64
+        Of the frame.
+    background : float
+        Its :func:`background_level`.
+    """
+    levels = np.arange(histogram.size, dtype=np.float64)
+    below = int(np.floor(background)) + 1
+    n = int(histogram[:below].sum())
+    if n == 0:
+        return float("nan")
+    return float(np.sqrt(np.dot(histogram[:below], (levels[:below] - background) ** 2) / n))
+
+
+def white_level(histogram: NDArray[np.int64], dtype: np.dtype[np.integer] | type[np.integer]) -> int:
+    """Value at which the camera saturates.
+
+    A camera of fewer bits than its file (12 in 16) saturates below the largest value of the type; such a level shows
+    as a pile of pixels at the very maximum, at least three times as many as in the whole percent of the range below.
+
+    Parameters
+    ----------
+    histogram : (65536,) int64
+        Of a frame.
+    dtype : dtype
+        Pixel type of the frame.
+
+    Returns
+    -------
+    int
+        The piled-up maximum, else the largest value of ``dtype``.
+    """
+    largest = int(np.iinfo(dtype).max)
+    occupied = np.flatnonzero(histogram)
+    if occupied.size < 2:
+        return largest
+    top = int(occupied[-1])
+    width = max(1, (top - int(occupied[0])) // 100)
+    pile, slope = int(histogram[top]), int(histogram[max(0, top - width) : top].sum())
+    return top if pile >= 10 and pile > 3 * slope else largest
+
+
+def intensity_statistics(
+    frame: NDArray[np.integer],
+    *,
+    histogram: NDArray[np.int64] | None = None,
+    white_level_counts: int | None = None,
+    block_px: int = 32,
+) -> IntensityStatistics:
+    """Grey-level statistics of a frame.
+
+    Parameters
+    ----------
+    frame : (y, x) uint8 or uint16
+        Camera counts.
+    histogram : (65536,) int64, optional
+        :func:`intensity_histogram` of the same frame, if there already.
+    white_level_counts : int, optional
+        Where the camera saturates; by default the :func:`white_level` of this very frame, which only a frame with
+        saturated pixels can tell.
+    block_px : int
+        Side of the blocks whose means show structure.
+    """
+    counts = intensity_histogram(frame) if histogram is None else histogram
+    white = white_level(counts, frame.dtype) if white_level_counts is None else white_level_counts
+    n = int(counts.sum())
+    if n == 0:
+        nan = float("nan")
+        return IntensityStatistics(nan, nan, nan, nan, nan, nan, nan, nan, nan, white)
+    minimum, low, median, high, maximum = (float(v) for v in percentiles(counts, (0, 0.1, 50, 99.9, 100)))
+    mean = float(np.dot(counts, np.arange(counts.size, dtype=np.float64)) / n)
+    structure, structure_counts = _block_structure(frame, block_px)
+    saturated = float(counts[white:].sum() / n) if white < counts.size else 0.0
+    return IntensityStatistics(minimum, maximum, mean, median, low, high, structure, structure_counts, saturated, white)
+
+
+def frame_verdict(
+    statistics: IntensityStatistics,
+    *,
+    reference: IntensityStatistics | None = None,
+    min_structure: float = 4.0,
+    min_structure_share: float = 0.02,
+    max_saturated_fraction: float = 0.2,
+) -> FrameVerdict:
+    """Judge whether a frame shows anything at all.
+
+    Parameters
+    ----------
+    statistics : IntensityStatistics
+        Of the frame.
+    reference : IntensityStatistics, optional
+        Of the scene's reference frame, same channel; sharpens the judgement on frames whose light failed but leaked.
+    min_structure : float
+        Least :attr:`IntensityStatistics.structure`; below it the frame is camera noise.
+    min_structure_share : float
+        Least ``structure_counts`` relative to the reference frame's.
+    max_saturated_fraction : float
+        Largest share of saturated pixels.
+
+    Returns
+    -------
+    FrameVerdict
+        ``constant`` if 99.8 % of the pixels have one value, ``saturated`` if too many pixels are, ``black`` if there
+        is nothing but the camera's offset and noise, else ``ok``; with the figures that decided.
+
+    Notes
+    -----
+    No camera offset is needed: what tells an image from noise is that neighbours belong together. Averaged over
+    blocks, white noise falls by the number of pixels, an image does not.
+    """
+    s = statistics
+    if np.isnan(s.minimum):
+        return FrameVerdict("constant", "the frame has no pixels")
+    if s.saturated_fraction > max_saturated_fraction:
+        return FrameVerdict(
+            "saturated",
+            f"{s.saturated_fraction:.1%} of the pixels at {s.white_level} (limit {max_saturated_fraction:.0%})",
+        )
+    if s.low == s.high:
+        return FrameVerdict("constant", f"99.8 % of the pixels are {s.median:g}")
+    if s.structure < min_structure:
+        return FrameVerdict("black", f"structure {s.structure:.2g} of noise alone (limit {min_structure:g})")
+    if reference is not None and s.structure_counts < min_structure_share * reference.structure_counts:
+        return FrameVerdict(
+            "black",
+            f"structure of {s.structure_counts:.3g} counts against {reference.structure_counts:.3g} in the reference "
+            f"frame (limit {min_structure_share:.0%})",
+        )
+    return FrameVerdict("ok", f"structure {s.structure:.3g} times that of noise")
+
+
+def _shortest_half(histogram: NDArray[np.int64]) -> tuple[int, int]:
+    """First and last level of the shortest interval that holds half of the pixels; the lowest of equals."""
+    levels = np.flatnonzero(histogram)
+    cumulative = np.cumsum(histogram[levels])
+    before = cumulative - histogram[levels]
+    ends = np.searchsorted(cumulative, before + (int(cumulative[-1]) + 1) // 2, side="left")
+    starts = np.flatnonzero(ends < levels.size)
+    widths = levels[ends[starts]] - levels[starts]
+    best = int(starts[int(np.argmin(widths))])
+    return int(levels[best]), int(levels[ends[best]])
+
+
+def _block_structure(frame: NDArray[np.integer], block_px: int) -> tuple[float, float]:
+    """Variance of block means against that of white noise, and the sd of block means beyond noise.
+
+    Every fourth row is used: rows four apart are independent in noise, and a quarter of the pixels is enough.
+    """
+    height, width = frame.shape
+    rows_per_block = max(1, block_px // 4)
+    n_y, n_x = (height // 4) // rows_per_block, width // block_px
+    if n_y < 2 or n_x < 2:
+        return float("nan"), float("nan")
+    sample = frame[: n_y * rows_per_block * 4 : 4, : n_x * block_px].astype(np.float32)
+    # Differences between pixels two columns apart hold all of the noise and little of the image. The median of
+    # their magnitude would vanish on coarse grey levels, the mean over blocks of low variation does not.
+    blocks = sample.reshape(n_y, rows_per_block, n_x, block_px)
+    means = blocks.mean(axis=(1, 3), dtype=np.float64)
+    differences = sample[:, 2:] - sample[:, :-2]
+    usable = (n_x * block_px - 2) // block_px
+    squares = differences[:, : usable * block_px].reshape(n_y, rows_per_block, usable, block_px)
+    local = np.einsum("arbc,arbc->ab", squares, squares, optimize=False) / (2.0 * rows_per_block * block_px)
+    noise_variance = float(np.median(local))
+    expected = noise_variance / (rows_per_block * block_px)
+    variance = float(means.var())
+    if expected == 0:
+        # Without noise any variation between blocks is image, and none is none.
+        return (float("inf") if variance > 0 else float("nan")), float(np.sqrt(variance))
+    return variance / expected, float(np.sqrt(max(0.0, variance - expected)))
