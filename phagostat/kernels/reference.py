@@ -29,7 +29,7 @@ from phagostat.kernels.normalisation import (
 )
 from phagostat.kernels.sharpness import Sharpness, focus, sharpness
 
-MIN_FOCUS = 2.7
+MIN_FOCUS = 2.6
 """Least :func:`~phagostat.kernels.sharpness.focus` of a frame in focus.
 
 On the real frame and on synthetic aggregates of 0.1 to 1.6 um, frames with up to 0.5 px of Gaussian defocus give 3.3

@@ -8,8 +8,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-# Standard deviations of two Gaussians in this ratio make the coarse band-pass; any value near it serves.
-_BAND_RATIO = 1.5
 # Windows are taken every so many pixels of the half grid; they are far wider, so they overlap.
 _STRIDE = 4
 
@@ -66,7 +64,7 @@ def sharpness(
     frame: NDArray[np.integer],
     *,
     fine_sigma_px: float = 1.5,
-    coarse_sigma_px: float = 4.0,
+    coarse_sigma_px: float = 3.0,
     window_px: int = 25,
     quantile: float = 0.75,
     min_windows: int = 4,
@@ -77,10 +75,8 @@ def sharpness(
     ----------
     frame : (y, x) uint8 or uint16
         Camera counts on the analysis grid (area-averaged, not normalised).
-    fine_sigma_px
-        Scale of the fine band: Laplacian of a Gaussian of this width, analysis pixels.
-    coarse_sigma_px
-        Scale of the coarse band: difference of Gaussians of this and 1.5 times this width.
+    fine_sigma_px, coarse_sigma_px
+        Widths of the Gaussians before the two Laplacians, analysis pixels.
     window_px
         Side of the windows within which the bands are compared.
     quantile
@@ -101,18 +97,19 @@ def sharpness(
     the share of camera noise, from the median absolute value of each band, is subtracted. Windows weigh by
     their coarse structure up to a limit that the brighter half reaches, so that no single large aggregate decides.
 
-    With ``t2`` the squared width of the frame's point image plus ``fine_sigma_px**2``, the fine band falls with a
-    Gaussian defocus ``s`` as ``(t2 / (t2 + s**2))**3`` on points and to the power 1.5 on edges. The default widths put
-    a defocus of 0.5 px at 0.8 to 0.95 of the sharp value, and one of 2 px at 0.1 to 0.5, whatever the aggregates'
-    sizes.
+    A point of width ``w`` gives ``((w**2 + coarse**2) / (w**2 + fine**2))**3``, an outline the square root of that, and
+    Gaussian defocus adds to ``w**2``. The default widths put a defocus of 0.5 px at 0.88 to 0.96 of the sharp value, 1
+    px at 0.6 to 0.8 and 2 px at 0.2 to 0.5, whatever the aggregates' sizes. A coarse band further away would fall more
+    steeply, but then the value also depends on which aggregates are left.
     """
-    blurred, half_shape = _smooth(frame, fine_sigma_px)
+    half_shape = (frame.shape[0] // 2, frame.shape[1] // 2)
     if min(half_shape) < window_px // 2 + _STRIDE:
         return _none("the frame is smaller than a window", float("nan"))
+    blurred = _gaussian(frame.astype(np.float32), fine_sigma_px)
     fine = cv2.Laplacian(blurred, cv2.CV_32F, ksize=1)
-    half = _halve(blurred, half_shape)
-    first = _gaussian(half, coarse_sigma_px / 2)
-    coarse = first - _gaussian(half, coarse_sigma_px / 2 * _BAND_RATIO)
+    # Smooth already, the frame can be halved before it is smoothed further; a pixel there is two wide.
+    further = float(np.sqrt(coarse_sigma_px**2 - fine_sigma_px**2)) / 2
+    coarse = cv2.Laplacian(_gaussian(_halve(blurred, half_shape), further), cv2.CV_32F, ksize=1, scale=0.25)
     return _band_ratio(
         _halve(np.square(fine), half_shape),
         np.square(coarse),
@@ -178,10 +175,6 @@ def _gaussian(image: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32
     size = 2 * int(np.ceil(2.6 * sigma_px)) + 1
     smooth: NDArray[np.float32] = cv2.GaussianBlur(image, (size, size), sigma_px)
     return smooth
-
-
-def _smooth(frame: NDArray[np.integer], sigma_px: float) -> tuple[NDArray[np.float32], tuple[int, int]]:
-    return _gaussian(frame.astype(np.float32), sigma_px), (frame.shape[0] // 2, frame.shape[1] // 2)
 
 
 def _halve(image: NDArray[np.float32], half_shape: tuple[int, int]) -> NDArray[np.float32]:
