@@ -1,50 +1,26 @@
 """The CZI source: what ZEISS microscopes write.
 
-Planes are read one a call, through the file's own directory: uncompressed ones by offset, compressed ones by
-aicspylibczi. Open files are kept per process and never cross a fork, where aicspylibczi would silently give wrong
-planes.
+Planes are read one a call, by the offsets in the file's own directory, whatever the length of the movie. What is
+compressed other than by zstd goes through a CZI library. Open files are kept per process and never cross a fork, where
+aicspylibczi would silently give wrong planes.
 """
 
 from __future__ import annotations
 
 import os
-import threading
-import weakref
-from collections import OrderedDict
-from collections.abc import Iterator
 from functools import cached_property
-from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
-import xxhash
-from numpy.typing import NDArray
 
-from phagostat.model.acquisition import AcquisitionMetadata, Scene, TimesOrigin
+from phagostat.model.acquisition import AcquisitionMetadata, Scene
 from phagostat.model.errors import PhagostatError, PlaneError, SourceError
-from phagostat.sources import czi_metadata
-from phagostat.sources.czi_index import PIXEL_DTYPES, PlaneIndex, build_plane_index, rows_inside
-from phagostat.sources.czi_segments import (
-    UNCOMPRESSED,
-    Attachment,
-    Directory,
-    FileHeader,
-    read_attachment,
-    read_attachments,
-    read_bytes,
-    read_directory,
-    read_file_header,
-    read_metadata_xml,
-    read_subblock,
-)
+from phagostat.sources.czi_file import OpenCzi, Reader, open_czi
+from phagostat.sources.czi_metadata import read_channels, read_pixel_size_um, read_scene_names
+from phagostat.sources.czi_times import read_times
 from phagostat.sources.protocol import Availability, Plane
 
 KIND: Final = "czi"
-MAX_OPEN_FILES: Final = 8
-SAMPLED_SUBBLOCKS: Final = 8
-SAMPLED_BYTES: Final = 4096
-
-Reader = Literal["auto", "aicspylibczi"]
 
 
 class CziSource:
@@ -57,9 +33,8 @@ class CziSource:
     z
         What a plane of a Z stack is: ``"max"``, its maximum projection, or the number of one Z plane, from 0.
     reader
-        ``"auto"`` reads uncompressed pixels by their offset in the file and all others by aicspylibczi;
-        ``"aicspylibczi"`` reads everything by aicspylibczi, which looks a plane up in a time proportional to the
-        length of the movie.
+        ``"auto"`` reads raw and zstd pixels by their offset in the file and others (JPEG XR) by a library;
+        ``"library"`` reads everything by a library: slower by the length of the movie, of use as a second opinion.
 
     Raises
     ------
@@ -110,15 +85,14 @@ class CziSource:
         index, root, notes = opened.index, opened.xml, list(opened.index.notes)
         if root is None and opened.xml_bytes:
             notes.append("the metadata XML does not parse and is ignored")
-        n_frames = [scene.n_frames for scene in index.scenes]
-        candidates, time_notes = _time_candidates(opened)
+        origin, times, time_notes = read_times(opened)
         notes.extend(time_notes)
-        origin, times, time_notes = czi_metadata.choose_times(candidates, n_frames=n_frames)
-        notes.extend(time_notes)
-        names = czi_metadata.read_scene_names(root, [scene.s_index for scene in index.scenes])
+        names = read_scene_names(root, [scene.s_index for scene in index.scenes])
         beyond = int((~opened.inside()).sum())
         if beyond:
-            notes.append(f"{beyond} of {len(opened.directory)} sub-blocks lie beyond the end of the file: it is truncated")
+            notes.append(
+                f"{beyond} of {len(opened.directory)} sub-blocks lie beyond the end of the file: it is truncated"
+            )
         scenes = tuple(
             Scene(k, names[k], layout.n_frames, layout.shape_yx, layout.dtype, times.get(k))
             for k, layout in enumerate(index.scenes)
@@ -127,9 +101,9 @@ class CziSource:
             path=self._path,
             kind=KIND,
             identity=opened.identity,
-            channels=czi_metadata.read_channels(root, index.channels),
+            channels=read_channels(root, index.channels),
             scenes=scenes,
-            pixel_size_um=czi_metadata.read_pixel_size_um(root, path=self._path),
+            pixel_size_um=read_pixel_size_um(root, path=self._path),
             times_origin=origin,
             notes=tuple(notes),
         )
@@ -177,7 +151,7 @@ class CziSource:
         except MemoryError as error:
             raise PlaneError("not enough memory for this plane", where=where, found=layout.shape_yx) from error
 
-    def _assemble(self, opened: _OpenFile, scene: int, rows: tuple[int, ...]) -> Plane:
+    def _assemble(self, opened: OpenCzi, scene: int, rows: tuple[int, ...]) -> Plane:
         """Put the tiles of each Z plane side by side and take the maximum over Z."""
         layout, index, directory = opened.index.scenes[scene], opened.index, opened.directory
         height, width = layout.shape_yx
@@ -198,8 +172,8 @@ class CziSource:
             raise SourceError("the plane has no sub-blocks", where=self._path)
         return result
 
-    def _open(self) -> _OpenFile:
-        opened = _opened(self._path)
+    def _open(self) -> OpenCzi:
+        opened = open_czi(self._path)
         known = self.__dict__.get("metadata")
         if known is not None and known.identity != opened.identity:
             raise SourceError(
@@ -216,256 +190,5 @@ class CziSource:
         return opened
 
 
-class _OpenFile:
-    """One CZI opened in this process: descriptor, directory, and aicspylibczi's reader once it is needed."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        try:
-            self.fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-        except IsADirectoryError as error:
-            raise SourceError("a folder, not a CZI file", where=path) from error
-        except FileNotFoundError as error:
-            raise SourceError("there is no such file", where=path, remedy="check the path") from error
-        except PermissionError as error:
-            raise SourceError("no permission to read it", where=path, remedy="change its permissions") from error
-        except (OSError, ValueError) as error:
-            raise SourceError("cannot be opened", where=path, found=error) from error
-        weakref.finalize(self, os.close, self.fd)
-        self._lock = threading.Lock()
-        self.size = os.fstat(self.fd).st_size
-        try:
-            self.header: FileHeader = read_file_header(self.fd, path=path)
-            if self.header.file_part != 0:
-                raise SourceError(
-                    "only a part of a CZI that is split over several files", where=path, remedy="give the first part"
-                )
-            self.directory: Directory = read_directory(self.fd, self.header, path=path)
-        except IsADirectoryError as error:
-            raise SourceError("a folder, not a CZI file", where=path) from error
-        self.index: PlaneIndex = build_plane_index(self.directory, path=path)
-        if not self.inside().any():
-            raise SourceError(
-                "the CZI is truncated: none of its images is there",
-                where=path,
-                found=f"{self.size} bytes",
-                remedy="copy the file again from the microscope's computer",
-            )
-
-    def inside(self) -> NDArray[np.bool_]:
-        """Which sub-blocks lie whole inside the file."""
-        return rows_inside(self.fd, self.directory, self.size, path=self.path)
-
-    @cached_property
-    def xml_bytes(self) -> bytes:
-        """The metadata XML."""
-        return read_metadata_xml(self.fd, self.header, path=self.path)
-
-    @cached_property
-    def xml(self) -> Any:
-        """Root of the parsed metadata XML, None where there is none or it does not parse."""
-        return czi_metadata.parse_xml(self.xml_bytes) if self.xml_bytes else None
-
-    @cached_property
-    def attachments(self) -> tuple[Attachment, ...]:
-        """The attachment directory."""
-        return read_attachments(self.fd, self.header, path=self.path)
-
-    @cached_property
-    def identity(self) -> str:
-        """Digest of header, size, directory, metadata and some pixels.
-
-        The pixels tell apart movies that a program wrote with equal headers. A copy of the file has the same digest.
-        """
-        digest = xxhash.xxh3_128()
-        for piece in (self.header.raw, str(self.size).encode(), self.directory.raw, self.xml_bytes):
-            digest.update(len(piece).to_bytes(8, "little"))
-            digest.update(piece)
-        rows = np.flatnonzero(self.inside())
-        for row in rows[np.unique(np.linspace(0, len(rows) - 1, SAMPLED_SUBBLOCKS).astype(int))] if len(rows) else ():
-            try:
-                block = read_subblock(self.fd, int(self.directory.position[row]), path=self.path)
-                n_bytes = min(SAMPLED_BYTES, block.data_bytes)
-                offset = block.data_offset + (block.data_bytes - n_bytes) // 2
-                digest.update(read_bytes(self.fd, n_bytes, offset, path=self.path))
-            except SourceError:
-                digest.update(b"damaged")
-        return digest.hexdigest()
-
-    @cached_property
-    def _czi(self) -> Any:
-        from aicspylibczi import CziFile  # noqa: PLC0415 - needed for compressed files only
-
-        try:
-            return CziFile(self.path)
-        except Exception as error:  # the library raises its own kinds, all plain Exceptions
-            raise SourceError("aicspylibczi cannot open it", where=self.path, found=error) from error
-
-    def read_row(self, row: int, reader: Reader) -> Plane:
-        """Give the pixels of one sub-block as a (y, x) array."""
-        if reader == "auto" and self.directory.compression[row] == UNCOMPRESSED:
-            return self._read_by_offset(row)
-        return self._read_by_library(row)
-
-    def _read_by_offset(self, row: int) -> Plane:
-        directory = self.directory
-        block = read_subblock(self.fd, int(directory.position[row]), path=self.path)
-        shape = int(directory.size["Y"][row]), int(directory.size["X"][row])
-        dtype = np.dtype(PIXEL_DTYPES[int(directory.pixel_type[row])]).newbyteorder("<")
-        n_bytes = shape[0] * shape[1] * dtype.itemsize
-        promised = {letter: int(directory.start[letter][row]) for letter in "STCZM" if self._has(letter, row)}
-        told = {letter: block.entry.starts.get(letter) for letter in promised}
-        if (
-            told != promised
-            or block.entry.pixel_type != directory.pixel_type[row]
-            or block.entry.compression != UNCOMPRESSED
-            or block.data_bytes < n_bytes
-        ):
-            raise SourceError(
-                "a sub-block is not what the directory says",
-                where=self.path,
-                found=f"{told}, {block.data_bytes} bytes; directory: {promised}, {n_bytes} bytes",
-            )
-        pixels = np.empty(shape, dtype=dtype)
-        target, at = memoryview(pixels).cast("B"), 0
-        while at < n_bytes:
-            try:
-                count = os.preadv(self.fd, [target[at:]], block.data_offset + at)
-            except OSError as error:
-                raise SourceError("cannot be read", where=self.path, found=error) from error
-            if not count:
-                raise SourceError("the plane is cut off", where=self.path, found=f"{at} of {n_bytes} bytes")
-            at += count
-        return pixels
-
-    def _read_by_library(self, row: int) -> Plane:
-        directory = self.directory
-        with self._lock:
-            czi = self._czi
-        wanted = {
-            letter: int(directory.start[letter][row])
-            for letter in "STCZM"
-            if self._has(letter, row) and letter in czi.dims
-        }
-        try:
-            pixels, _ = czi.read_image(**wanted)
-        except Exception as error:  # as above; nothing but a message tells them apart
-            raise SourceError("the plane cannot be decoded", where=self.path, found=str(error).strip()) from error
-        shape = int(directory.size["Y"][row]), int(directory.size["X"][row])
-        if pixels.size != shape[0] * shape[1]:
-            raise SourceError(
-                "the plane has another size than the directory says", where=self.path, found=f"{pixels.shape}, {shape}"
-            )
-        plane: Plane = pixels.reshape(shape)
-        return plane
-
-    def _has(self, letter: str, row: int) -> bool:
-        return letter in self.directory.has and bool(self.directory.has[letter][row])
-
-
-_open_files: OrderedDict[tuple[int, str, int, int, int], _OpenFile] = OrderedDict()
-_open_files_lock = threading.Lock()
-
-
-def _opened(path: str) -> _OpenFile:
-    """Give the file opened in this process; another process, or another file at this path, opens anew."""
-    try:
-        status = os.stat(path)
-    except FileNotFoundError as error:
-        raise SourceError("there is no such file", where=path, remedy="check the path") from error
-    except (OSError, ValueError) as error:
-        raise SourceError("cannot be opened", where=path, found=error) from error
-    key = os.getpid(), path, status.st_ino, status.st_size, status.st_mtime_ns
-    with _open_files_lock:
-        opened = _open_files.get(key)
-        if opened is not None:
-            _open_files.move_to_end(key)
-            return opened
-    opened = _OpenFile(path)
-    with _open_files_lock:
-        opened = _open_files.setdefault(key, opened)
-        while len(_open_files) > MAX_OPEN_FILES:
-            _open_files.popitem(last=False)
-    return opened
-
-
-def _forget_open_files() -> None:
-    """Drop in a forked child what its parent had opened, with a lock that no lost thread holds."""
-    global _open_files_lock  # noqa: PLW0603 - a lock held by a thread that the fork did not copy is never released
-    _open_files_lock = threading.Lock()
-    _open_files.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_open_files)
-
-
 def _rebuild(path: str, z: str | int, reader: Reader) -> CziSource:
     return CziSource(path, z=z, reader=reader)
-
-
-def _time_candidates(
-    opened: _OpenFile,
-) -> tuple[dict[TimesOrigin, dict[int, tuple[float, ...]]], list[str]]:
-    """Collect every form of acquisition times that the file has, per scene."""
-    n_frames = [scene.n_frames for scene in opened.index.scenes]
-    n_rounds = max(n_frames)
-    interval_s, offsets_s, attachment_name = czi_metadata.read_time_positions(opened.xml)
-    found: dict[TimesOrigin, dict[int, tuple[float, ...]]] = {}
-    notes: list[str] = []
-    by_subblock = _subblock_times(opened)
-    if by_subblock is not None:
-        found[TimesOrigin.SUBBLOCK] = by_subblock
-    stamps = _stamps(opened, attachment_name or "TimeStamps", notes)
-    for origin, series in ((TimesOrigin.ATTACHMENT, stamps), (TimesOrigin.OFFSETS, offsets_s)):
-        if series is None:
-            continue
-        if len(series) < n_rounds:
-            notes.append(f"times ({origin.value}) are {len(series)} for {n_rounds} frames and are set aside")
-            continue
-        if len(series) > n_rounds:
-            notes.append(f"times ({origin.value}) are {len(series)} for {n_rounds} frames; the first {n_rounds} are used")
-        found[origin] = {k: czi_metadata.since_first(series[:n]) for k, n in enumerate(n_frames)}
-    if interval_s is not None:
-        found[TimesOrigin.INTERVAL] = {k: tuple(i * interval_s for i in range(n)) for k, n in enumerate(n_frames)}
-    return found, notes
-
-
-def _stamps(opened: _OpenFile, name: str, notes: list[str]) -> tuple[float, ...] | None:
-    try:
-        for attachment in opened.attachments:
-            if attachment.name == name:
-                return czi_metadata.parse_time_stamps(read_attachment(opened.fd, attachment, path=opened.path))
-    except SourceError as error:
-        notes.append(f"the attachment with time stamps cannot be read ({error.what})")
-    return None
-
-
-def _subblock_times(opened: _OpenFile) -> dict[int, tuple[float, ...]] | None:
-    """Times in the sub-blocks' own metadata: of the first channel, Z plane and tile that each frame has."""
-    index, inside = opened.index, opened.inside()
-
-    def first_rows(scene: int, frame: int) -> Iterator[int]:
-        for channel in range(len(index.channels)):
-            yield from (row for row in index.rows.get((scene, frame, channel), ())[:1] if inside[row])
-
-    times: dict[int, tuple[float, ...]] = {}
-    for scene, layout in enumerate(index.scenes):
-        of_scene: list[float | None] = []
-        for frame in range(layout.n_frames):
-            row = next(first_rows(scene, frame), None)
-            if row is None:
-                of_scene.append(None)
-                continue
-            try:
-                block = read_subblock(opened.fd, int(opened.directory.position[row]), path=opened.path)
-                raw = read_bytes(opened.fd, block.metadata_bytes, block.metadata_offset, path=opened.path)
-            except SourceError:
-                of_scene.append(None)
-                continue
-            value = czi_metadata.parse_subblock_time(raw)
-            if value is None:
-                return None
-            of_scene.append(value)
-        times[scene] = czi_metadata.since_first(of_scene)
-    return times if any(value == value for of_scene in times.values() for value in of_scene) else None

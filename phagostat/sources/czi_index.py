@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phagostat.model.errors import SourceError
-from phagostat.sources.czi_segments import COMPRESSIONS, PIXEL_TYPES, Directory, read_subblock
+from phagostat.sources.czi_directory import Directory
+from phagostat.sources.czi_segments import COMPRESSIONS, PIXEL_TYPES
 
 PIXEL_DTYPES: Final = {0: "uint8", 1: "uint16"}
 READABLE_COMPRESSIONS: Final = frozenset({0, 4, 5, 6})
@@ -105,21 +106,17 @@ def build_plane_index(directory: Directory, *, path: object) -> PlaneIndex:
     SourceError
         If the file holds pixels, dimensions or compressions that phagostat does not take.
     """
-    keep = ~directory.is_pyramid
-    rows = np.flatnonzero(keep)
+    rows = np.flatnonzero(~directory.is_pyramid)
     if not len(rows):
         raise SourceError("the CZI holds no images", where=path, found=f"{len(directory)} sub-blocks")
     _refuse_unsupported(directory, rows, path=path)
     n = len(directory)
     zeros = np.zeros(n, dtype=np.int64)
     notes: list[str] = []
-    if "S" in directory.has and not directory.has["S"][rows].all():
-        outside = int((~directory.has["S"][rows]).sum())
-        rows = rows[directory.has["S"][rows]]
-        if len(rows):
-            notes.append(f"{outside} sub-blocks belong to no scene and are left out")
-        else:
-            rows = np.flatnonzero(keep)
+    in_scene = directory.has["S"][rows] if "S" in directory.has else np.zeros(len(rows), dtype=np.bool_)
+    if in_scene.any() and not in_scene.all():
+        notes.append(f"{int((~in_scene).sum())} sub-blocks belong to no scene and are left out")
+        rows = rows[in_scene]
     s, t, c, z = (directory.start.get(letter, zeros) for letter in "STCZ")
     s_values, channels = np.unique(s[rows]), tuple(int(v) for v in np.unique(c[rows]))
     first_t = int(t[rows].min())
@@ -144,23 +141,14 @@ def build_plane_index(directory: Directory, *, path: object) -> PlaneIndex:
     misfits: set[int] = set()
     for k, s_value in enumerate(s_values.tolist()):
         members = rows[scene_of[rows] == k]
-        n_frames = int(t[members].max()) - first_t + 1
         is_mosaic = any(len({number for _, number in pairs}) > 1 for key, pairs in expected.items() if key[0] == k)
-        shape, origin = (_mosaic_box if is_mosaic else _common_shape)(directory, members)
-        if not is_mosaic:
-            wrong = members[(directory.size["Y"][members] != shape[0]) | (directory.size["X"][members] != shape[1])]
-            for channel in np.unique(channel_of[members]).tolist():
-                of_channel = members[channel_of[members] == channel]
-                if np.isin(of_channel, wrong).all():
-                    found = f"{directory.size['Y'][of_channel[0]]} x {directory.size['X'][of_channel[0]]}"
-                    raise SourceError(
-                        f"channel {channel} of scene {k} has another size than the {shape[0]} x {shape[1]} of the rest",
-                        where=path,
-                        found=found,
-                        remedy="export the channels at equal size",
-                    )
-            if len(wrong):
-                misfits.update(wrong.tolist())
+        if is_mosaic:
+            shape, origin = _mosaic_box(directory, members)
+        else:
+            shape, origin = _common_shape(directory, members), (0, 0)
+            wrong = _misfits(directory, members, channel_of, shape_yx=shape, scene=k, path=path)
+            if wrong:
+                misfits.update(wrong)
                 notes.append(f"{len(wrong)} images of scene {k} are not {shape[0]} x {shape[1]} and count as missing")
         if not 0 < shape[0] * shape[1] <= MAX_PLANE_PIXELS:
             raise SourceError(f"scene {k} is not one field of view", where=path, found=f"{shape[0]} x {shape[1]} px")
@@ -168,6 +156,7 @@ def build_plane_index(directory: Directory, *, path: object) -> PlaneIndex:
         dtype = PIXEL_DTYPES[int(pixel_types.max())]
         if len(pixel_types) > 1:
             notes.append(f"channels of scene {k} have 8 and 16 bit; all are given as {dtype}, values unchanged")
+        n_frames = int(t[members].max()) - first_t + 1
         scenes.append(SceneLayout(s_value, n_frames, shape, origin, dtype, is_mosaic))
     z_planes = {key: tuple(sorted({pair[0] for pair in pairs})) for key, pairs in expected.items()}
     return PlaneIndex(
@@ -182,25 +171,6 @@ def build_plane_index(directory: Directory, *, path: object) -> PlaneIndex:
         frozenset(misfits),
         tuple(notes),
     )
-
-
-def rows_inside(fd: int, directory: Directory, file_size: int, *, path: object) -> NDArray[np.bool_]:
-    """Tell which sub-blocks lie whole inside the file, as a bool array of shape (n,).
-
-    Notes
-    -----
-    Sub-blocks do not overlap, so one that begins before another that begins inside the file ends inside it. Only the
-    last one that begins inside needs a look at its own header: one read, however long the movie.
-    """
-    inside = (directory.position >= 0) & (directory.position < file_size)
-    if inside.any():
-        last = int(directory.position[inside].max())
-        try:
-            whole = read_subblock(fd, last, path=path).data_end <= file_size
-        except SourceError:
-            whole = False
-        inside &= whole | (directory.position != last)
-    return inside
 
 
 def _refuse_unsupported(directory: Directory, rows: NDArray[np.int64], *, path: object) -> None:
@@ -274,10 +244,34 @@ def _mosaic_box(directory: Directory, rows: NDArray[np.int64]) -> tuple[tuple[in
     return (int(bottom) - origin[0], int(right) - origin[1]), origin
 
 
-def _common_shape(directory: Directory, rows: NDArray[np.int64]) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Most frequent (y, x) shape; the origin is of no use where there is one image a plane."""
+def _common_shape(directory: Directory, rows: NDArray[np.int64]) -> tuple[int, int]:
+    """Most frequent (y, x) shape."""
     shapes, counts = np.unique(
         np.stack([directory.size["Y"][rows], directory.size["X"][rows]], axis=1), axis=0, return_counts=True
     )
     height, width = shapes[int(counts.argmax())].tolist()
-    return (int(height), int(width)), (0, 0)
+    return int(height), int(width)
+
+
+def _misfits(
+    directory: Directory,
+    rows: NDArray[np.int64],
+    channel_of: NDArray[np.int64],
+    *,
+    shape_yx: tuple[int, int],
+    scene: int,
+    path: object,
+) -> list[int]:
+    """Rows of another shape than their scene's; a whole channel of them is refused."""
+    height, width = directory.size["Y"], directory.size["X"]
+    wrong = rows[(height[rows] != shape_yx[0]) | (width[rows] != shape_yx[1])]
+    for channel in np.unique(channel_of[wrong]).tolist():
+        of_channel = rows[channel_of[rows] == channel]
+        if np.isin(of_channel, wrong).all():
+            raise SourceError(
+                f"channel {channel} of scene {scene} is not {shape_yx[0]} x {shape_yx[1]} as the others are",
+                where=path,
+                found=f"{height[of_channel[0]]} x {width[of_channel[0]]}",
+                remedy="export the channels at equal size",
+            )
+    return [int(row) for row in wrong]

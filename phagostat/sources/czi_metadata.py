@@ -1,19 +1,17 @@
-"""What a CZI's metadata XML, attachments and sub-blocks say: pixel size, channels, scene names, times."""
+"""What a CZI's metadata XML says: pixel size, channels, scene names."""
 
 from __future__ import annotations
 
 import math
 import re
-import struct
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Final
 from xml.etree.ElementTree import Element, ParseError
 
 import defusedxml.ElementTree as SafeTree
 from defusedxml.common import DefusedXmlException
 
-from phagostat.model.acquisition import Channel, TimesOrigin
+from phagostat.model.acquisition import Channel
 from phagostat.model.errors import MetadataError
 
 UM_PER_M: Final = 1e6
@@ -30,9 +28,6 @@ _FLUORESCENT: Final = re.compile(
     r"|aggregat|puncta|propidium|calcein"
 )
 _TRANSMITTED_CONTRAST: Final = frozenset({"phase", "phasecontrast", "brightfield", "dic", "differentialinterference"})
-
-TimesTable = Mapping[int, tuple[float, ...]]
-"""Times in seconds since its first frame, for each scene."""
 
 
 def parse_xml(raw: bytes) -> Element | None:
@@ -54,7 +49,7 @@ def read_pixel_size_um(root: Element | None, *, path: object) -> float | None:
     """
     sizes = {}
     for distance in root.iterfind(".//Scaling/Items/Distance") if root is not None else ():
-        value = _number(distance.findtext("Value"))
+        value = parse_number(distance.findtext("Value"))
         if value is not None and value > 0:
             sizes[distance.get("Id", "")] = value * UM_PER_M
     x, y = sizes.get("X"), sizes.get("Y")
@@ -62,7 +57,10 @@ def read_pixel_size_um(root: Element | None, *, path: object) -> float | None:
         return None
     if abs(x - y) > SQUARE_TOLERANCE * max(x, y):
         raise MetadataError(
-            "pixels are not square", where=path, found=f"{x:g} um wide, {y:g} um high", remedy="resample the file in ZEN"
+            "pixels are not square",
+            where=path,
+            found=f"{x:g} um wide, {y:g} um high",
+            remedy="resample the file in ZEN",
         )
     # the file has metres as decimal text; twelve digits undo what the unit change added
     return float(f"{x:.12g}")
@@ -124,7 +122,7 @@ def is_fluorescent(*, name: str, facts: Mapping[str, str]) -> bool | None:
         return True
     if any(contrast.startswith(method) for method in _TRANSMITTED_CONTRAST):
         return False
-    emission = _number(facts.get("EmissionWavelength"))
+    emission = parse_number(facts.get("EmissionWavelength"))
     if (emission is not None and emission > 0) or _FLUORESCENT.search(dye) or _FLUORESCENT.search(label):
         return True
     illumination = facts.get("IlluminationType", "").lower()
@@ -137,7 +135,7 @@ def read_scene_names(root: Element | None, s_indices: Sequence[int]) -> tuple[st
     """Name the scenes whose S indices are given: unique, with the well's name in front where that is needed."""
     named = {}
     for scene in root.iterfind(".//Information/Image/Dimensions/S/Scenes/Scene") if root is not None else ():
-        index = _number(scene.get("Index"))
+        index = parse_number(scene.get("Index"))
         if index is not None:
             shape = scene.find("Shape")
             well = scene.findtext("ArrayName") or (shape.get("Name") if shape is not None else None)
@@ -154,114 +152,8 @@ def read_scene_names(root: Element | None, s_indices: Sequence[int]) -> tuple[st
     return tuple(f"{name} ({k})" for k, name in enumerate(with_well))
 
 
-def read_time_positions(root: Element | None) -> tuple[float | None, tuple[float, ...] | None, str | None]:
-    """Give what the T dimension says: constant interval in s, list of offsets in s, name of the attachment."""
-    positions = root.find(".//Information/Image/Dimensions/T/Positions") if root is not None else None
-    if positions is None:
-        return None, None, None
-    interval = _number(positions.findtext("Interval/Increment"))
-    text = positions.findtext("List/Offsets")
-    offsets = tuple(_number(word) for word in text.split()) if text else None
-    sound = tuple(value for value in offsets if value is not None) if offsets else ()
-    attachment = positions.findtext("BinaryList/AttachmentName")
-    return (
-        interval if interval is not None and interval > 0 else None,
-        sound if offsets and len(sound) == len(offsets) else None,
-        attachment.strip() if attachment else None,
-    )
-
-
-def parse_time_stamps(raw: bytes) -> tuple[float, ...] | None:
-    """Parse the content of a time stamp attachment: size i32, count i32, then float64 seconds; None where unsound."""
-    if len(raw) < 8:
-        return None
-    _, count = struct.unpack_from("<ii", raw)
-    if not 0 < count <= (len(raw) - 8) // 8:
-        return None
-    stamps = struct.unpack_from(f"<{count}d", raw, 8)
-    return stamps if all(math.isfinite(stamp) for stamp in stamps) else None
-
-
-def parse_subblock_time(raw: bytes) -> float | None:
-    """Give the acquisition time in a sub-block's metadata XML as seconds since 1970; None where it has none."""
-    if b"Time" not in raw:
-        return None
-    root = parse_xml(raw)
-    for tag in ("AcquisitionTime", "StartTime"):
-        text = root.findtext(f".//Tags/{tag}") if root is not None else None
-        if text:
-            try:
-                return datetime.fromisoformat(text.strip()).timestamp()
-            except (ValueError, OverflowError, OSError):
-                continue
-    return None
-
-
-def choose_times(
-    candidates: Mapping[TimesOrigin, TimesTable], *, n_frames: Sequence[int]
-) -> tuple[TimesOrigin, TimesTable, tuple[str, ...]]:
-    """Choose the most specific times that cover every scene, and say where the others disagree.
-
-    Parameters
-    ----------
-    candidates
-        For each form of times that the file has, times per scene in seconds since the scene's first frame (NaN for
-        a frame that the file lacks).
-    n_frames
-        Number of frames of each scene.
-
-    Returns
-    -------
-    origin
-        Which form was chosen, ``TimesOrigin.NONE`` where none is sound.
-    times
-        Its times; empty with ``NONE``.
-    notes
-        Forms that were set aside, disagreements, and the warning that a constant interval is an assumption.
-    """
-    notes: list[str] = []
-    sound: dict[TimesOrigin, TimesTable] = {}
-    for origin in (TimesOrigin.SUBBLOCK, TimesOrigin.ATTACHMENT, TimesOrigin.OFFSETS, TimesOrigin.INTERVAL):
-        table = candidates.get(origin)
-        if table is None:
-            continue
-        if any(len(table.get(scene, ())) != n for scene, n in enumerate(n_frames)):
-            notes.append(f"times ({origin.value}) do not cover every frame and are set aside")
-        elif not all(_rises(table[scene]) for scene in range(len(n_frames))):
-            notes.append(f"times ({origin.value}) do not rise from frame to frame and are set aside")
-        else:
-            sound[origin] = table
-    if not sound:
-        return TimesOrigin.NONE, {}, tuple(notes)
-    chosen = next(iter(sound))
-    for other in list(sound)[1:]:
-        largest, step = 0.0, math.inf
-        for scene in range(len(n_frames)):
-            ours, theirs = sound[chosen][scene], sound[other][scene]
-            largest = max([largest, *(abs(a - b) for a, b in zip(ours, theirs, strict=True) if a == a and b == b)])
-            known = [value for value in ours if value == value]
-            if len(known) > 1:
-                step = min(step, (known[-1] - known[0]) / (len(known) - 1))
-        if largest > 0.05 * step:
-            notes.append(f"times: {chosen.value} used; {other.value} differs from it by up to {largest:.3g} s")
-    if chosen is TimesOrigin.INTERVAL and max(n_frames) > 1:
-        notes.append("times are a constant interval as planned, not as measured")
-    return chosen, sound[chosen], tuple(notes)
-
-
-def since_first(times: Sequence[float | None]) -> tuple[float, ...]:
-    """Times relative to the first one that is known; NaN where unknown."""
-    first = next((value for value in times if value is not None), 0.0)
-    # whole microseconds: the stamps have no more, and subtraction leaves crumbs
-    return tuple(math.nan if value is None else round(value - first, 6) for value in times)
-
-
-def _rises(times: Sequence[float]) -> bool:
-    known = [value for value in times if value == value]
-    return bool(known) and all(a < b for a, b in zip(known, known[1:], strict=False))
-
-
-def _number(text: str | None) -> float | None:
+def parse_number(text: str | None) -> float | None:
+    """Parse a finite number; None for anything else."""
     if text is None:
         return None
     try:

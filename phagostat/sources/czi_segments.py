@@ -14,10 +14,7 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Final
 
 from phagostat.model.errors import SourceError
 
@@ -55,7 +52,6 @@ PIXEL_TYPES: Final = {
     13: "Gray64",
 }
 COMPRESSIONS: Final = {0: "uncompressed", 1: "JPEG", 2: "LZW", 4: "JPEG XR", 5: "zstd", 6: "zstd (packed)"}
-UNCOMPRESSED: Final = 0
 
 _SEGMENT = struct.Struct("<16sqq")
 _FILE_HEADER = struct.Struct("<iiii16s16siqqiq")
@@ -64,7 +60,7 @@ _ENTRY = struct.Struct("<2siqiiB5si")
 _DIMENSION = struct.Struct("<4siifi")
 _ATTACHMENT_ENTRY = struct.Struct("<2s10sqi16s8s80s")
 
-_DAMAGED = "copy the file again from the microscope's computer"
+DAMAGED: Final = "copy the file again from the microscope's computer"
 
 
 @dataclass(frozen=True)
@@ -135,45 +131,6 @@ class SubBlock:
 
 
 @dataclass(frozen=True)
-class Directory:
-    """All sub-blocks of a file, one array element each, in directory order.
-
-    Parameters
-    ----------
-    position, pixel_type, compression, file_part
-        int64 arrays of shape (n,).
-    start, size
-        Per dimension letter, int64 arrays of shape (n,): start index and extent (pixels for X and Y).
-    has
-        Per dimension letter, bool arrays of shape (n,): whether the sub-block has this dimension.
-    stored_y, stored_x
-        Stored height and width in pixels.
-    raw
-        The segment's entries as bytes.
-    """
-
-    position: NDArray[np.int64]
-    pixel_type: NDArray[np.int64]
-    compression: NDArray[np.int64]
-    file_part: NDArray[np.int64]
-    start: dict[str, NDArray[np.int64]]
-    size: dict[str, NDArray[np.int64]]
-    has: dict[str, NDArray[np.bool_]]
-    stored_y: NDArray[np.int64]
-    stored_x: NDArray[np.int64]
-    raw: bytes
-
-    def __len__(self) -> int:
-        """Number of sub-blocks."""
-        return len(self.position)
-
-    @property
-    def is_pyramid(self) -> NDArray[np.bool_]:
-        """Which sub-blocks are reduced copies (stored smaller than the area they cover)."""
-        return (self.stored_y != self.size["Y"]) | (self.stored_x != self.size["X"])
-
-
-@dataclass(frozen=True)
 class Attachment:
     """One entry of the attachment directory."""
 
@@ -191,25 +148,49 @@ def read_bytes(fd: int, count: int, offset: int, *, path: object) -> bytes:
         If the file ends before.
     """
     if offset < 0 or count < 0:
-        raise SourceError("not a sound CZI", where=path, found=f"{count} bytes at offset {offset}", remedy=_DAMAGED)
+        raise SourceError("not a sound CZI", where=path, found=f"{count} bytes at offset {offset}", remedy=DAMAGED)
     pieces = []
     missing, at = count, offset
     while missing:
         try:
             piece = os.pread(fd, missing, at)
         except (OSError, OverflowError) as error:
-            raise SourceError("cannot be read", where=path, found=error, remedy=_DAMAGED) from error
+            raise SourceError("cannot be read", where=path, found=error, remedy=DAMAGED) from error
         if not piece:
             raise SourceError(
                 "the CZI ends in the middle of a segment",
                 where=path,
                 found=f"{count} bytes expected at offset {offset}, {count - missing} there",
-                remedy=_DAMAGED,
+                remedy=DAMAGED,
             )
         pieces.append(piece)
         missing -= len(piece)
         at += len(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def read_into(fd: int, target: memoryview, offset: int, *, path: object) -> None:
+    """Fill ``target`` (bytes) from ``offset`` on, without an intermediate copy.
+
+    Raises
+    ------
+    SourceError
+        If the file ends before.
+    """
+    at = 0
+    while at < len(target):
+        try:
+            count = os.preadv(fd, [target[at:]], offset + at)
+        except (OSError, OverflowError) as error:
+            raise SourceError("cannot be read", where=path, found=error, remedy=DAMAGED) from error
+        if not count:
+            raise SourceError(
+                "the CZI ends in the middle of a plane",
+                where=path,
+                found=f"{at} of {len(target)} bytes at offset {offset}",
+                remedy=DAMAGED,
+            )
+        at += count
 
 
 def read_segment(fd: int, position: int, *, path: object) -> Segment:
@@ -221,7 +202,7 @@ def read_segment(fd: int, position: int, *, path: object) -> Segment:
             "the CZI has no sound segment where one should begin",
             where=path,
             found=f"{name!r} at offset {position}",
-            remedy=_DAMAGED,
+            remedy=DAMAGED,
         )
     # writers may leave `used` 0, which says "all that is allocated"
     return Segment(name, position, max(allocated, used), used or allocated)
@@ -237,14 +218,15 @@ def iterate_segments(fd: int, *, start: int = 0, path: object) -> Iterator[Segme
         position = segment.end
 
 
-def _expect(fd: int, position: int, expected: bytes, *, what: str, path: object) -> Segment:
+def expect_segment(fd: int, position: int, expected: bytes, *, what: str, path: object) -> Segment:
+    """Read the header of the segment at ``position``, which the file header says is ``what``."""
     size = os.fstat(fd).st_size
     if position + SEGMENT_HEADER_BYTES > size:
         raise SourceError(
             f"the CZI is truncated: its {what} should be at offset {position}",
             where=path,
             found=f"{size} bytes in all",
-            remedy=_DAMAGED,
+            remedy=DAMAGED,
         )
     segment = read_segment(fd, position, path=path)
     if segment.id != expected:
@@ -252,7 +234,7 @@ def _expect(fd: int, position: int, expected: bytes, *, what: str, path: object)
             f"the CZI has no {what} where its header says",
             where=path,
             found=f"{segment.id!r} at offset {position}",
-            remedy=_DAMAGED,
+            remedy=DAMAGED,
         )
     return segment
 
@@ -261,10 +243,12 @@ def read_file_header(fd: int, *, path: object) -> FileHeader:
     """Read the first segment of a CZI."""
     size = os.fstat(fd).st_size
     if size < FILE_HEADER_BYTES:
-        raise SourceError("too short to be a CZI", where=path, found=f"{size} bytes", remedy=_DAMAGED)
+        raise SourceError("too short to be a CZI", where=path, found=f"{size} bytes", remedy=DAMAGED)
     raw = read_bytes(fd, FILE_HEADER_BYTES, 0, path=path)
     if raw[:16].rstrip(b"\0") != FILE_ID:
-        raise SourceError("not a CZI", where=path, found=f"first bytes {raw[:10]!r}", remedy="give a file that ZEN wrote")
+        raise SourceError(
+            "not a CZI", where=path, found=f"first bytes {raw[:10]!r}", remedy="give a file that ZEN wrote"
+        )
     major, minor, _, _, _, _, part, directory, metadata, _, attachments = _FILE_HEADER.unpack_from(
         raw, SEGMENT_HEADER_BYTES
     )
@@ -274,7 +258,7 @@ def read_file_header(fd: int, *, path: object) -> FileHeader:
 def parse_entry(buffer: bytes, offset: int = 0, *, path: object) -> Entry:
     """Parse one directory entry (schema DV) that begins at ``offset`` of ``buffer``."""
     if len(buffer) < offset + ENTRY_PREFIX_BYTES:
-        raise SourceError("a CZI directory entry is cut off", where=path, remedy=_DAMAGED)
+        raise SourceError("a CZI directory entry is cut off", where=path, remedy=DAMAGED)
     schema, pixel_type, position, part, compression, _, _, n_dimensions = _ENTRY.unpack_from(buffer, offset)
     n_bytes = ENTRY_PREFIX_BYTES + DIMENSION_BYTES * n_dimensions
     if schema != b"DV" or not 0 <= n_dimensions <= MAX_DIMENSIONS or len(buffer) < offset + n_bytes:
@@ -282,7 +266,7 @@ def parse_entry(buffer: bytes, offset: int = 0, *, path: object) -> Entry:
             "a CZI directory entry does not parse",
             where=path,
             found=f"schema {schema!r} with {n_dimensions} dimensions",
-            remedy=_DAMAGED,
+            remedy=DAMAGED,
         )
     starts, sizes, stored = {}, {}, {"Y": 0, "X": 0}
     for k in range(n_dimensions):
@@ -311,7 +295,7 @@ def read_subblock(fd: int, position: int, *, path: object) -> SubBlock:
             "the CZI has no sub-block where its directory says",
             where=path,
             found=f"{name[:14]!r} at offset {position}",
-            remedy=_DAMAGED,
+            remedy=DAMAGED,
         )
     metadata_bytes, attachment_bytes, data_bytes = _SUBBLOCK.unpack_from(head, SEGMENT_HEADER_BYTES)
     n_dimensions = _ENTRY.unpack_from(head, SEGMENT_HEADER_BYTES + 16)[-1]
@@ -326,7 +310,7 @@ def read_subblock(fd: int, position: int, *, path: object) -> SubBlock:
             "a CZI sub-block is larger than its segment",
             where=path,
             found=f"{metadata_bytes} + {data_bytes} bytes at offset {position}",
-            remedy=_DAMAGED,
+            remedy=DAMAGED,
         )
     metadata_offset = position + SEGMENT_HEADER_BYTES + prefix
     return SubBlock(
@@ -339,112 +323,15 @@ def read_subblock(fd: int, position: int, *, path: object) -> SubBlock:
     )
 
 
-def read_directory(fd: int, header: FileHeader, *, path: object) -> Directory:
-    """Read the directory of a closed CZI.
-
-    Raises
-    ------
-    SourceError
-        If there is none yet (the file is still being written, or writing was interrupted), or it does not parse.
-    """
-    if header.directory_position <= 0:
-        raise SourceError(
-            "the CZI has no directory: it is still being written, or writing was interrupted",
-            where=path,
-            remedy="wait until the acquisition ends, or open and save the file again in ZEN",
-        )
-    segment = _expect(fd, header.directory_position, DIRECTORY_ID, what="directory", path=path)
-    (count,) = struct.unpack("<i", read_bytes(fd, 4, segment.body, path=path))
-    available = min(segment.used, os.fstat(fd).st_size - segment.body) - DIRECTORY_PREFIX_BYTES
-    if not 0 <= count * ENTRY_PREFIX_BYTES <= max(available, 0):
-        raise SourceError(
-            "the CZI's directory cannot hold as many entries as it says",
-            where=path,
-            found=f"{count} entries in {available} bytes",
-            remedy=_DAMAGED,
-        )
-    raw = read_bytes(fd, available, segment.body + DIRECTORY_PREFIX_BYTES, path=path) if count else b""
-    return parse_directory(raw, count, path=path)
-
-
-def parse_directory(raw: bytes, count: int, *, path: object) -> Directory:
-    """Parse ``count`` directory entries that stand one behind the other in ``raw``."""
-    offsets = np.empty(count, dtype=np.int64)
-    n_dimensions = np.empty(count, dtype=np.int64)
-    at = 0
-    dimension_count = struct.Struct("<i")
-    for k in range(count):
-        if at + ENTRY_PREFIX_BYTES > len(raw) or raw[at : at + 2] != b"DV":
-            raise SourceError("a CZI directory entry does not parse", where=path, found=f"entry {k}", remedy=_DAMAGED)
-        (n,) = dimension_count.unpack_from(raw, at + 28)
-        if not 0 <= n <= MAX_DIMENSIONS:
-            raise SourceError(
-                "a CZI directory entry does not parse", where=path, found=f"entry {k}: {n} dimensions", remedy=_DAMAGED
-            )
-        offsets[k], n_dimensions[k] = at, n
-        at += ENTRY_PREFIX_BYTES + DIMENSION_BYTES * n
-    if at > len(raw):
-        raise SourceError("the CZI's directory is cut off", where=path, found=f"{len(raw)} bytes", remedy=_DAMAGED)
-    data = np.frombuffer(raw, dtype=np.uint8)
-
-    def gather(where: NDArray[np.int64], dtype: str) -> NDArray[Any]:
-        width = np.dtype(dtype).itemsize
-        picked = data[where[:, None] + np.arange(width)]
-        return np.ascontiguousarray(picked).view(dtype)[:, 0]
-
-    def column(offset: int, dtype: str) -> NDArray[np.int64]:
-        return gather(offsets + offset, dtype).astype(np.int64)
-
-    start: dict[str, NDArray[np.int64]] = {}
-    size: dict[str, NDArray[np.int64]] = {}
-    stored: dict[str, NDArray[np.int64]] = {}
-    has: dict[str, NDArray[np.bool_]] = {}
-    for k in range(int(n_dimensions.max(initial=0))):
-        rows = np.flatnonzero(n_dimensions > k)
-        base = offsets[rows] + ENTRY_PREFIX_BYTES + DIMENSION_BYTES * k
-        letters = gather(base, "S4")
-        for letter in np.unique(letters):
-            name = bytes(letter).decode("latin-1")
-            for table in (start, size, stored):
-                table.setdefault(name, np.zeros(count, dtype=np.int64))
-            has.setdefault(name, np.zeros(count, dtype=np.bool_))
-            chosen = letters == letter
-            target, source = rows[chosen], base[chosen]
-            start[name][target] = gather(source + 4, "<i4")
-            size[name][target] = gather(source + 8, "<i4")
-            stored[name][target] = gather(source + 16, "<i4")
-            has[name][target] = True
-    for name in ("Y", "X"):
-        if count and (name not in has or not has[name].all()):
-            raise SourceError(f"a CZI sub-block has no {name} dimension", where=path, remedy=_DAMAGED)
-        for table in (start, size, stored):
-            table.setdefault(name, np.zeros(count, dtype=np.int64))
-    # a stored size of 0 means "as large as the area it covers"
-    stored_y = np.where(stored["Y"] == 0, size["Y"], stored["Y"])
-    stored_x = np.where(stored["X"] == 0, size["X"], stored["X"])
-    return Directory(
-        column(6, "<i8"),
-        column(2, "<i4"),
-        column(18, "<i4"),
-        column(14, "<i4"),
-        start,
-        size,
-        has,
-        stored_y,
-        stored_x,
-        raw[:at],
-    )
-
-
 def read_metadata_xml(fd: int, header: FileHeader, *, path: object) -> bytes:
     """Give the metadata XML of a CZI as bytes; empty where the file has none."""
     if header.metadata_position <= 0:
         return b""
-    segment = _expect(fd, header.metadata_position, METADATA_ID, what="metadata", path=path)
+    segment = expect_segment(fd, header.metadata_position, METADATA_ID, what="metadata", path=path)
     (n_bytes,) = struct.unpack("<i", read_bytes(fd, 4, segment.body, path=path))
     if not 0 <= n_bytes <= segment.used:
         raise SourceError(
-            "the CZI's metadata are larger than their segment", where=path, found=f"{n_bytes} bytes", remedy=_DAMAGED
+            "the CZI's metadata are larger than their segment", where=path, found=f"{n_bytes} bytes", remedy=DAMAGED
         )
     _require_inside(fd, segment.body + METADATA_PREFIX_BYTES + n_bytes, what="metadata", path=path)
     return read_bytes(fd, n_bytes, segment.body + METADATA_PREFIX_BYTES, path=path)
@@ -455,14 +342,14 @@ def read_attachments(fd: int, header: FileHeader, *, path: object) -> tuple[Atta
     if header.attachment_directory_position <= 0:
         return ()
     position = header.attachment_directory_position
-    segment = _expect(fd, position, ATTACHMENT_DIRECTORY_ID, what="attachment directory", path=path)
+    segment = expect_segment(fd, position, ATTACHMENT_DIRECTORY_ID, what="attachment directory", path=path)
     (count,) = struct.unpack("<i", read_bytes(fd, 4, segment.body, path=path))
     if not 0 <= count * ATTACHMENT_ENTRY_BYTES <= segment.allocated:
         raise SourceError(
             "the CZI's attachment directory cannot hold as many entries as it says",
             where=path,
             found=f"{count} entries",
-            remedy=_DAMAGED,
+            remedy=DAMAGED,
         )
     _require_inside(
         fd,
@@ -481,12 +368,12 @@ def read_attachments(fd: int, header: FileHeader, *, path: object) -> tuple[Atta
 
 def read_attachment(fd: int, attachment: Attachment, *, path: object) -> bytes:
     """Give an attachment's content as bytes."""
-    segment = _expect(fd, attachment.position, ATTACHMENT_ID, what=f"attachment {attachment.name}", path=path)
+    segment = expect_segment(fd, attachment.position, ATTACHMENT_ID, what=f"attachment {attachment.name}", path=path)
     (n_bytes,) = struct.unpack("<i", read_bytes(fd, 4, segment.body, path=path))
     offset = segment.body + ATTACHMENT_PREFIX_BYTES
     if not 0 <= n_bytes <= segment.allocated:
         raise SourceError(
-            "a CZI attachment is larger than its segment", where=path, found=f"{n_bytes} bytes", remedy=_DAMAGED
+            "a CZI attachment is larger than its segment", where=path, found=f"{n_bytes} bytes", remedy=DAMAGED
         )
     _require_inside(fd, offset + n_bytes, what=f"attachment {attachment.name}", path=path)
     return read_bytes(fd, n_bytes, offset, path=path)
@@ -499,7 +386,7 @@ def _require_inside(fd: int, end: int, *, what: str, path: object) -> None:
             f"the CZI is truncated: its {what} should end at offset {end}",
             where=path,
             found=f"{size} bytes in all",
-            remedy=_DAMAGED,
+            remedy=DAMAGED,
         )
 
 
