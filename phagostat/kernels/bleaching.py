@@ -20,7 +20,7 @@ _PEAK_SHARE = 0.5
 class Footprints:
     """Where the reference frame's aggregates are, ready for comparison with other frames.
 
-    Made once a scene by :func:`prepare_footprints`. Pixels are listed aggregate by aggregate.
+    Made once a scene by :func:`prepare_footprints`.
 
     Parameters
     ----------
@@ -28,33 +28,33 @@ class Footprints:
         Pixels of all footprints, widened by a margin, analysis grid.
     index : (n_pixels,) intp
         Position of each pixel's aggregate in ``labels``.
+    ring_y_px, ring_x_px, ring_index : (n_ring_pixels,)
+        The same for the pixels around each footprint that give its local background.
     labels : (n,) uint16
         Label of each aggregate in the reference label image.
     integrated_counts : (n,) float64
-        Background-subtracted counts of each footprint in the reference frame.
-    noise_counts : float
-        Standard deviation of background pixels of the reference frame.
-    shape_yx : (int, int)
-        Of the analysis grid.
+        Counts of each footprint in the reference frame above its local background.
     """
 
     y_px: NDArray[np.int32]
     x_px: NDArray[np.int32]
     index: NDArray[np.intp]
+    ring_y_px: NDArray[np.int32]
+    ring_x_px: NDArray[np.int32]
+    ring_index: NDArray[np.intp]
     labels: NDArray[np.uint16]
     integrated_counts: NDArray[np.float64]
-    noise_counts: float
-    shape_yx: tuple[int, int]
 
 
 def prepare_footprints(
     labels: NDArray[np.uint16],
     reference_frame: NDArray[np.integer],
     *,
-    background: float,
     noise_counts: float,
     white_level_counts: int | None = None,
-    margin_px: int = 2,
+    margin_px: int = 3,
+    gap_px: int = 2,
+    ring_px: int = 4,
     min_signal_to_noise: float = 20.0,
 ) -> Footprints:
     """Footprints of the reference aggregates.
@@ -65,14 +65,17 @@ def prepare_footprints(
         Reference label image, analysis grid.
     reference_frame : (y, x) uint8 or uint16
         Reference frame in camera counts, same grid.
-    background, noise_counts : float
-        Its background level and noise in counts.
+    noise_counts : float
+        Standard deviation of its background pixels, in counts.
     white_level_counts : int, optional
         Footprints with pixels at or above are left out: clipped light does not fade. By default the largest value of
         the type.
     margin_px : int
-        By how much footprints are widened, so that all light of an aggregate is in its footprint whatever the
-        sub-pixel position and slight focus jitter; pixels nearer to another aggregate stay with that one.
+        By how much footprints are widened, so that the light of an aggregate stays in its footprint whatever the
+        sub-pixel position and slight focus jitter; pixels between two aggregates go to one of them.
+    gap_px, ring_px : int
+        The local background is the mean over a ring of this width, this far from the footprint, without the
+        surroundings of other aggregates.
     min_signal_to_noise : float
         Fainter footprints are left out.
 
@@ -80,32 +83,35 @@ def prepare_footprints(
     -------
     Footprints
         Possibly of no aggregate.
+
+    Notes
+    -----
+    Uneven glow of the medium does not fade with the aggregates. With one background a frame it biased the factor by
+    up to 4 % on simulated scenes, the more the wider the footprints.
     """
     white = int(np.iinfo(reference_frame.dtype).max) if white_level_counts is None else white_level_counts
     wide = _widened(labels, margin_px)
-    flat = np.flatnonzero(wide.ravel() != 0)
-    label_of = wide.ravel()[flat].astype(np.intp)
-    size = int(label_of.max(initial=0)) + 1
-    raw = reference_frame.ravel()[flat]
-    counts = raw.astype(np.float64) - background
-    total = np.bincount(label_of, counts, size).astype(np.float64)
-    n_pixels = np.bincount(label_of, minlength=size)
-    clipped = np.bincount(label_of, raw >= white, size) > 0
-    usable = (n_pixels > 0) & ~clipped & (total > min_signal_to_noise * noise_counts * np.sqrt(np.maximum(n_pixels, 1)))
+    clear = _widened(wide, gap_px)
+    around = _widened(clear, ring_px)
+    around[clear != 0] = 0
+    flat, label_of = _listed(wide)
+    ring_flat, ring_label_of = _listed(around)
+    size = int(labels.max(initial=0)) + 1
+    raw = reference_frame.ravel()
+    n_pixels, n_ring = np.bincount(label_of, minlength=size), np.bincount(ring_label_of, minlength=size)
+    light = np.bincount(label_of, raw[flat], size)
+    ring_mean = np.bincount(ring_label_of, raw[ring_flat], size) / np.maximum(n_ring, 1)
+    total = light - ring_mean * n_pixels
+    clipped = np.bincount(label_of, raw[flat] >= white, size) > 0
+    # A ring of few pixels (in a crowd) is no background.
+    usable = (n_pixels > 0) & (n_ring >= np.sqrt(n_pixels)) & ~clipped
+    usable &= total > min_signal_to_noise * noise_counts * np.sqrt(np.maximum(n_pixels, 1))
     position = np.cumsum(usable) - 1
-    pixels = np.flatnonzero(usable[label_of])
-    pixels = pixels[np.argsort(label_of[pixels], kind="stable")]
-    y, x = np.divmod(flat[pixels], labels.shape[1])
     kept = np.flatnonzero(usable)
-    return Footprints(
-        y.astype(np.int32),
-        x.astype(np.int32),
-        position[label_of[pixels]].astype(np.intp),
-        kept.astype(np.uint16),
-        total[kept],
-        noise_counts,
-        (labels.shape[0], labels.shape[1]),
-    )
+    width = labels.shape[1]
+    y, x, index = _by_aggregate(flat, label_of, usable, position, width)
+    ring_y, ring_x, ring_index = _by_aggregate(ring_flat, ring_label_of, usable, position, width)
+    return Footprints(y, x, index, ring_y, ring_x, ring_index, kept.astype(np.uint16), total[kept])
 
 
 def footprint_ratios(
@@ -114,7 +120,6 @@ def footprint_ratios(
     *,
     shift_yx_px: tuple[float, float],
     factor: int,
-    background: float,
     white_level_counts: int | None = None,
 ) -> NDArray[np.float64]:
     """Light that every reference footprint still holds, relative to the reference frame.
@@ -129,16 +134,14 @@ def footprint_ratios(
         Shift of this frame against the reference in native pixels, as registration reports it.
     factor : int
         Native pixels per analysis pixel.
-    background : float
-        Background level of this frame in counts.
     white_level_counts : int, optional
         Where the camera saturates; by default the largest value of the type.
 
     Returns
     -------
     (n,) float64
-        Ratio for each aggregate of ``footprints``; NaN where the moved footprint leaves the frame, even in part, or
-        holds a saturated pixel.
+        Ratio for each aggregate of ``footprints``; NaN where the moved footprint or its ring leaves the frame, even in
+        part, or a pixel of it is saturated.
     """
     n = footprints.labels.size
     ratios = np.full(n, np.nan)
@@ -150,13 +153,15 @@ def footprint_ratios(
     whole_y, whole_x = int(np.floor(shift_y)), int(np.floor(shift_x))
     part_y, part_x = shift_y - whole_y, shift_x - whole_x
     y, x = footprints.y_px + whole_y, footprints.x_px + whole_x
+    # The background is smooth: the nearest pixel will do.
+    ring_y, ring_x = footprints.ring_y_px + round(shift_y), footprints.ring_x_px + round(shift_x)
     # A shift by whole pixels needs no neighbour on the far side.
-    step_y, step_x = int(part_y > 0), int(part_x > 0)
-    outside = (y < 0) | (x < 0) | (y + step_y >= height) | (x + step_x >= width)
-    incomplete = np.bincount(footprints.index, outside, n) > 0
-    inside = ~incomplete[footprints.index]
-    y, x, index = y[inside], x[inside], footprints.index[inside]
-    start = y.astype(np.intp) * width + x
+    outside = (y < 0) | (x < 0) | (y + (part_y > 0) >= height) | (x + (part_x > 0) >= width)
+    ring_outside = (ring_y < 0) | (ring_x < 0) | (ring_y >= height) | (ring_x >= width)
+    unusable = np.bincount(footprints.index, outside, n) + np.bincount(footprints.ring_index, ring_outside, n) > 0
+    inside, ring_inside = ~unusable[footprints.index], ~unusable[footprints.ring_index]
+    index, ring_index = footprints.index[inside], footprints.ring_index[ring_inside]
+    start = y[inside].astype(np.intp) * width + x[inside]
     flat = frame.ravel()
     light = np.zeros(start.size)
     saturated = np.zeros(start.size, np.bool_)
@@ -167,9 +172,12 @@ def footprint_ratios(
             raw = flat[start + dy * width + dx]
             saturated |= raw >= white
             light += weight_y * weight_x * raw
-    total = np.bincount(index, light - background, n)
-    unusable = incomplete | (np.bincount(index, saturated, n) > 0)
-    ratios[~unusable] = total[~unusable] / footprints.integrated_counts[~unusable]
+    unusable |= np.bincount(index, saturated, n) > 0
+    ring_light = flat[ring_y[ring_inside].astype(np.intp) * width + ring_x[ring_inside]]
+    used = np.flatnonzero(~unusable)
+    ring_mean = np.bincount(ring_index, ring_light, n)[used] / np.bincount(ring_index, minlength=n)[used]
+    total = np.bincount(index, light, n)[used] - ring_mean * np.bincount(index, minlength=n)[used]
+    ratios[used] = total / footprints.integrated_counts[used]
     return ratios
 
 
@@ -179,7 +187,6 @@ def bleaching_factor(
     *,
     shift_yx_px: tuple[float, float],
     factor: int,
-    background: float,
     white_level_counts: int | None = None,
     min_aggregates: int = 5,
 ) -> BleachingEstimate:
@@ -187,7 +194,7 @@ def bleaching_factor(
 
     Parameters
     ----------
-    frame, footprints, shift_yx_px, factor, background, white_level_counts
+    frame, footprints, shift_yx_px, factor, white_level_counts
         As for :func:`footprint_ratios`.
     min_aggregates : int
         Fewer aggregates that agree leave the factor undetermined.
@@ -205,14 +212,11 @@ def bleaching_factor(
     """
     if not np.all(np.isfinite(shift_yx_px)):
         return BleachingEstimate(NAN, 0, reason="the frame is unregistered")
-    if not np.isfinite(background):
-        return BleachingEstimate(NAN, 0, reason="the frame's background is unknown")
     ratios = footprint_ratios(
         frame,
         footprints,
         shift_yx_px=shift_yx_px,
         factor=factor,
-        background=background,
         white_level_counts=white_level_counts,
     )
     return robust_ratio_mode(ratios, min_aggregates=min_aggregates)
@@ -288,3 +292,22 @@ def _widened(labels: NDArray[np.uint16], margin_px: int) -> NDArray[np.uint16]:
         grown = cv2.dilate(wide, kernel)
         np.copyto(wide, grown, where=wide == 0)
     return wide
+
+
+def _listed(labels: NDArray[np.uint16]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Flat indices of the labelled pixels, and the label of each."""
+    flat = np.flatnonzero(labels.ravel() != 0)
+    return flat, labels.ravel()[flat].astype(np.intp)
+
+
+def _by_aggregate(
+    flat: NDArray[np.intp],
+    label_of: NDArray[np.intp],
+    usable: NDArray[np.bool_],
+    position: NDArray[np.intp],
+    width: int,
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.intp]]:
+    """Rows, columns and aggregates of the pixels of usable aggregates."""
+    chosen = usable[label_of]
+    y, x = np.divmod(flat[chosen], width)
+    return y.astype(np.int32), x.astype(np.int32), position[label_of[chosen]].astype(np.intp)
