@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-# Windows are taken every so many pixels of the half grid; they are far wider, so they overlap.
-_STRIDE = 4
+# Windows are squares of whole blocks of this many analysis pixels, one at every block: they overlap.
+_BLOCK_PX = 8
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def sharpness(
     *,
     fine_sigma_px: float = 1.5,
     coarse_sigma_px: float = 3.0,
-    window_px: int = 25,
+    window_blocks: int = 3,
     quantile: float = 0.75,
     min_windows: int = 4,
 ) -> Sharpness:
@@ -77,8 +77,8 @@ def sharpness(
         Camera counts on the analysis grid (area-averaged, not normalised).
     fine_sigma_px, coarse_sigma_px
         Widths of the Gaussians before the two Laplacians, analysis pixels.
-    window_px
-        Side of the windows within which the bands are compared.
+    window_blocks
+        Side of the windows within which the bands are compared, in blocks of 8 analysis pixels.
     quantile
         Which window speaks for the frame, windows ordered by their ratio. Above the median, so that aggregates in
         focus decide and haze does not.
@@ -102,21 +102,19 @@ def sharpness(
     px at 0.6 to 0.8 and 2 px at 0.2 to 0.5, whatever the aggregates' sizes. A coarse band further away would fall more
     steeply, but then the value also depends on which aggregates are left.
     """
-    half_shape = (frame.shape[0] // 2, frame.shape[1] // 2)
-    if min(half_shape) < window_px // 2 + _STRIDE:
+    if min(frame.shape) < window_blocks * _BLOCK_PX:
         return _none("the frame is smaller than a window", float("nan"))
     blurred = _gaussian(frame.astype(np.float32), fine_sigma_px)
     fine = cv2.Laplacian(blurred, cv2.CV_32F, ksize=1)
     # Smooth already, the frame can be halved before it is smoothed further; a pixel there is two wide.
     further = float(np.sqrt(coarse_sigma_px**2 - fine_sigma_px**2)) / 2
-    coarse = cv2.Laplacian(_gaussian(_halve(blurred, half_shape), further), cv2.CV_32F, ksize=1, scale=0.25)
+    half = _averaged(blurred, 2)
+    coarse = cv2.Laplacian(_gaussian(half, further), cv2.CV_32F, ksize=1, scale=0.25)
     return _band_ratio(
-        _halve(np.square(fine), half_shape),
-        np.square(coarse),
-        fine_noise_variance=_noise_variance(fine, 8),
-        coarse_noise_variance=_noise_variance(coarse, 4),
+        _energy(fine, block=_BLOCK_PX),
+        _energy(coarse, block=_BLOCK_PX // 2),
         noise_gain=_laplacian_noise_gain(fine_sigma_px),
-        window_px=window_px,
+        window_blocks=window_blocks,
         quantile=quantile,
         min_windows=min_windows,
     )
@@ -127,7 +125,7 @@ def focus(
     *,
     fine_sigma_px: float = 0.7,
     coarse_sigma_px: float = 1.5,
-    window_px: int = 25,
+    window_blocks: int = 3,
     quantile: float = 0.9,
     min_windows: int = 4,
 ) -> Sharpness:
@@ -140,7 +138,7 @@ def focus(
     fine_sigma_px, coarse_sigma_px
         Widths of the Gaussians before the two Laplacians, analysis pixels. Both are as fine as the image of an edge,
         so that sharpness of outlines counts and size of aggregates does not.
-    window_px, quantile, min_windows
+    window_blocks, quantile, min_windows
         As for :func:`sharpness`; a higher quantile, since the sharpest aggregates tell where the focus is.
 
     Returns
@@ -154,18 +152,15 @@ def focus(
     square of that: an outline in focus gives more than a point that is 2 px out of focus.
     """
     x = frame.astype(np.float32)
-    half_shape = (frame.shape[0] // 2, frame.shape[1] // 2)
-    if min(half_shape) < window_px // 2 + _STRIDE:
+    if min(frame.shape) < window_blocks * _BLOCK_PX:
         return _none("the frame is smaller than a window", float("nan"))
     fine = cv2.Laplacian(_gaussian(x, fine_sigma_px), cv2.CV_32F, ksize=1)
     coarse = cv2.Laplacian(_gaussian(x, coarse_sigma_px), cv2.CV_32F, ksize=1)
     return _band_ratio(
-        _halve(np.square(fine), half_shape),
-        _halve(np.square(coarse), half_shape),
-        fine_noise_variance=_noise_variance(fine, 8),
-        coarse_noise_variance=_noise_variance(coarse, 8),
+        _energy(fine, block=_BLOCK_PX),
+        _energy(coarse, block=_BLOCK_PX),
         noise_gain=_laplacian_noise_gain(fine_sigma_px),
-        window_px=window_px,
+        window_blocks=window_blocks,
         quantile=quantile,
         min_windows=min_windows,
     )
@@ -177,18 +172,21 @@ def _gaussian(image: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32
     return smooth
 
 
-def _halve(image: NDArray[np.float32], half_shape: tuple[int, int]) -> NDArray[np.float32]:
-    height, width = half_shape
-    reduced: NDArray[np.float32] = cv2.resize(
-        image[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA
+def _averaged(image: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    height, width = image.shape[0] // factor, image.shape[1] // factor
+    means: NDArray[np.float32] = cv2.resize(
+        image[: height * factor, : width * factor], (width, height), interpolation=cv2.INTER_AREA
     )
-    return reduced
+    return means
 
 
-def _noise_variance(band: NDArray[np.float32], step: int) -> float:
-    """Variance of a band where only noise is, from the median magnitude over a lattice of its pixels."""
-    magnitude = float(np.median(np.abs(band[step // 2 :: step, step // 2 :: step])))
-    return (magnitude / 0.6745) ** 2
+def _energy(band: NDArray[np.float32], *, block: int) -> tuple[NDArray[np.float32], float]:
+    """Mean square of a band in blocks, and its variance where only noise is (``band`` is overwritten).
+
+    The variance is that of a Gaussian with the median magnitude of a lattice of pixels, one in each block.
+    """
+    magnitude = float(np.median(np.abs(band[block // 2 :: block, block // 2 :: block])))
+    return _averaged(np.multiply(band, band, out=band), block), (magnitude / 0.6745) ** 2
 
 
 def _laplacian_noise_gain(sigma_px: float) -> float:
@@ -204,23 +202,19 @@ def _none(reason: str, noise_counts: float) -> Sharpness:
 
 
 def _band_ratio(
-    fine: NDArray[np.float32],
-    coarse: NDArray[np.float32],
+    fine: tuple[NDArray[np.float32], float],
+    coarse: tuple[NDArray[np.float32], float],
     *,
-    fine_noise_variance: float,
-    coarse_noise_variance: float,
     noise_gain: float,
-    window_px: int,
+    window_blocks: int,
     quantile: float,
     min_windows: int,
 ) -> Sharpness:
-    """Quantile of the ratio of two squared bands (half grid) over windows with structure in the coarse one."""
-    side = window_px // 2 | 1
-    offset = _STRIDE // 2
-    windows = [
-        cv2.blur(band, (side, side))[offset::_STRIDE, offset::_STRIDE].astype(np.float64) for band in (fine, coarse)
-    ]
-    fine_energy, coarse_energy = windows[0] - fine_noise_variance, windows[1] - coarse_noise_variance
+    """Quantile of the ratio of two bands' energies over windows with structure in the coarse one."""
+    fine_noise_variance, coarse_noise_variance = fine[1], coarse[1]
+    side = (window_blocks, window_blocks)
+    fine_energy = cv2.blur(fine[0], side).astype(np.float64) - fine_noise_variance
+    coarse_energy = cv2.blur(coarse[0], side).astype(np.float64) - coarse_noise_variance
     noise_counts = float(np.sqrt(fine_noise_variance)) / noise_gain
     # Three standard deviations of noise: below that a window holds none but haze. On frames without any noise the
     # least that a grey level can say.
