@@ -88,7 +88,8 @@ def coarse_frame(
 
 def _spread(high: Float32) -> float:
     """Robust sd of a high-passed image; of its few bright pixels where the rest is flat."""
-    sample = np.abs(high[::2, ::2])
+    every = 1 if high.size < 40_000 else 3
+    sample = np.abs(high[::every, ::every])
     spread = 1.4826 * float(np.median(sample))
     return spread if spread > 0 else 0.1 * float(high.std())
 
@@ -140,8 +141,9 @@ def coarse_peaks(
     variances = (ref_square - ref_sum**2 / n) * (mov_square - mov_sum**2 / n)
     correlation = covariance / np.sqrt(np.maximum(variances, 1e-6 * float(variances.max()) + 1e-30))
     score = correlation * np.sqrt(n / (height * width))
-    middle = float(np.median(score))
-    sigma = 1.4826 * float(np.median(np.abs(score - middle))) + 1e-12
+    sample = score[::2, ::2]
+    middle = float(np.median(sample))
+    sigma = 1.4826 * float(np.median(np.abs(sample - middle))) + 1e-12
     peaks = []
     open_score = score.copy()
     for _ in range(n_peaks):

@@ -18,8 +18,8 @@ SMOOTHING_SIGMA_PX = 1.0
 interpolator without visible error from sigma 1 px on (its response at the first alias of half the Nyquist frequency
 is 1e-5), and it costs little precision, since an optical point spread function is no narrower."""
 
-KERNEL_RADIUS_PX = 6
-"""Radius of the sampled Gaussian: 4.5 sigma are left when it is moved by 1.5 px."""
+KERNEL_RADIUS_PX = 5
+"""Radius of the sampled Gaussian: more than 4 sigma are left when it is moved by 0.7 px."""
 
 _MIN_GRADIENT_TO_NOISE = 1.5
 _LAPLACIAN = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
@@ -39,16 +39,15 @@ class TranslationReference:
         Side of a tile in native pixels.
     tile_origin_yx_px
         (n, 2) int, upper left corner of each tile, strongest tile first.
-    pattern
-        (n, tile_px**2) float32: the smoothed tile without mean and plane.
-    steepest
-        (n, 2, tile_px**2) float32: its derivatives along y and x, orthogonal to mean, plane and pattern.
+    patterns
+        (n, 3, tile_px**2) float32: the smoothed tile without mean and plane, then its derivatives along y and x,
+        orthogonal to mean, plane and to the tile itself.
     pattern_energy
-        (n,) sum of squares of `pattern`.
+        (n,) sum of squares of the tile's own pattern.
     steepest_gram_inverse
-        (n, 2, 2) inverse of the Gram matrix of `steepest`.
+        (n, 2, 2) inverse of the Gram matrix of the derivatives.
     vote_pattern
-        (n, side, side) float32: `pattern` reduced for the vote.
+        (n, side, side) float32: the tile's own pattern, reduced for the vote.
     unit_covariance_px2
         (n, 2, 2) covariance of a tile's displacement for residuals of variance 1 and a gain of 1, the noise being
         white before smoothing.
@@ -58,8 +57,7 @@ class TranslationReference:
     coarse: CoarseFrame
     tile_px: int
     tile_origin_yx_px: NDArray[np.int64]
-    pattern: Float32
-    steepest: Float32
+    patterns: Float32
     pattern_energy: Float64
     steepest_gram_inverse: Float64
     unit_covariance_px2: Float64
@@ -106,7 +104,7 @@ def _derivative_taps() -> Float64:
 def default_tile_px(shape_yx: tuple[int, int]) -> int:
     """Choose the side of a tile by the size of the field, so that a small field still has several tiles."""
     side = min(shape_yx)
-    return 64 if side >= 1024 else 48 if side >= 512 else 32 if side >= 256 else 24
+    return 56 if side >= 2048 else 48 if side >= 1024 else 32 if side >= 256 else 24
 
 
 def prepare_reference(
@@ -123,7 +121,7 @@ def prepare_reference(
     frame
         (y, x) image, uint8 or uint16, native pixels; for aggregates the fluorescent channel.
     tile_px
-        Side of a tile in native pixels, a multiple of 2; chosen by the size of the field if None (24 to 64).
+        Side of a tile in native pixels, a multiple of 2; chosen by the size of the field if None (24 to 56).
     max_tiles
         Number of tiles to keep. More than are used for one frame, since a shift moves some out of the field.
     search_radius_px
@@ -187,8 +185,7 @@ def prepare_reference(
         coarse=coarse,
         tile_px=side,
         tile_origin_yx_px=origins,
-        pattern=pattern.astype(np.float32),
-        steepest=steepest.astype(np.float32),
+        patterns=np.concatenate([pattern[:, None], steepest], axis=1).astype(np.float32),
         pattern_energy=np.einsum("np,np->n", pattern, pattern),
         steepest_gram_inverse=inverse,
         unit_covariance_px2=np.einsum("nij,njk,nkl->nil", inverse, projected, inverse),

@@ -9,7 +9,7 @@ not count.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -29,10 +29,13 @@ from phagostat.model.records import TranslationEstimate
 
 _AGREEMENT_PX = 1.5
 _CHANCE_AREA_PX2 = 28.0
-_SCATTER_RANGE_PX = (0.01, 0.35)
+_SCATTER_RANGE_PX = (0.005, 0.35)
+_FEWEST_TILES = 3
+_GAIN_SPREAD = 0.25
+_PARTNER_CORRELATION = 0.3
 _TUKEY = 4.685
-_CONVERGED_PX = 1e-4
-_MAX_FRACTION_PX = 1.5
+_CONVERGED_PX = 5e-3
+_MAX_FRACTION_PX = 0.7
 
 
 @dataclass(frozen=True)
@@ -48,18 +51,20 @@ class _Solution:
     gain: float
     offset: float
     scatter_px: float
+    misfit: float
     n_iterations: int
 
 
 @dataclass(frozen=True)
 class _TileFit:
-    """Every tile fitted on its own around a common shift."""
+    """Every tile fitted on its own around a common shift; `misfit` for some of them only."""
 
     displacement_px: Float64
     covariance_px2: Float64
     gain: Float64
     offset: Float64
     correlation: Float64
+    misfit: Float64
 
 
 def translation_by_tiles(
@@ -72,6 +77,7 @@ def translation_by_tiles(
     n_candidates: int = 3,
     min_evidence_nats: float = 12.0,
     max_standard_error_px: float = 0.1,
+    max_misfit: float = 0.35,
 ) -> TranslationEstimate:
     """Estimate a translation by the votes of many small tiles.
 
@@ -93,22 +99,28 @@ def translation_by_tiles(
         Smallest log likelihood ratio of "the tiles share one shift" against "each found what it found by chance".
     max_standard_error_px
         Largest standard error per axis that counts as an estimate.
+    max_misfit
+        Largest energy of what the reference's tiles leave unexplained, relative to what they explain, noise averaged
+        out (median over the tiles that agree). A sharp frame has 0.01, one blurred by 3 px 0.1, by 8 px 0.4 to 1.
 
     Returns
     -------
     TranslationEstimate
         `evidence` holds `n_tiles`, `n_inliers`, `coarse_correlation`, `coarse_height_sigma`, `correlation` (median
-        over the tiles that agree), `gain`, `offset` (grey levels, median), `scatter_px`, `evidence_nats`.
+        over the tiles that agree), `gain`, `offset` (grey levels, median), `scatter_px`, `misfit`, `evidence_nats`,
+        `n_iterations`.
         `confidence` is ``1 - exp(-evidence_nats / min_evidence_nats)``, 0 on failure.
 
     Notes
     -----
-    The standard error is the sandwich estimate from the scatter of the tiles' own displacements, not less than what
+    The standard error is the sandwich estimate from the scatter of the tiles' own displacements, shrunk towards what
     the residuals within the tiles imply.
 
     The evidence compares two explanations of the tiles' displacements: a share of them (the most likely share) lies
     at the common shift with the precision that its residuals allow, the rest anywhere; or all lie anywhere within the
-    few pixels to which the coarse search brings chance partners. The search for the best common shift is paid for.
+    few pixels to which the coarse search brings chance partners. The logarithm of a tile's gain counts likewise: equal
+    within 25 % in one frame, anything within a factor e by chance. The search for the best common shift is paid for.
+    Tiles that find no partner at all, such as those whose aggregate was eaten, speak for neither.
     """
     name = "tiles"
     if reference.n_tiles == 0:
@@ -142,6 +154,7 @@ def translation_by_tiles(
         search_radius_px=search_radius_px,
         min_evidence_nats=min_evidence_nats,
         max_standard_error_px=max_standard_error_px,
+        max_misfit=max_misfit,
     )
 
 
@@ -152,6 +165,7 @@ def _verdict(
     search_radius_px: float,
     min_evidence_nats: float,
     max_standard_error_px: float,
+    max_misfit: float,
 ) -> TranslationEstimate:
     """Accept or refuse the best candidate."""
     error_y, error_x = (float(e) for e in np.sqrt(np.diag(solution.covariance_px2)))
@@ -164,14 +178,17 @@ def _verdict(
         "gain": solution.gain,
         "offset": solution.offset,
         "scatter_px": solution.scatter_px,
+        "misfit": solution.misfit,
         "evidence_nats": solution.evidence_nats,
         "n_iterations": float(solution.n_iterations),
     }
     reason = None
-    if solution.evidence_nats < min_evidence_nats:
+    if solution.evidence_nats < min_evidence_nats or solution.n_inliers < _FEWEST_TILES:
         reason = f"too few tiles agree on a shift ({solution.n_inliers} of {solution.n_tiles})"
     elif max(error_y, error_x) > max_standard_error_px:
         reason = f"the tiles scatter too much (standard error {max(error_y, error_x):.2f} px)"
+    elif solution.misfit > max_misfit:
+        reason = f"the tiles look too different, as in a blurred frame (misfit {solution.misfit:.2f})"
     elif float(np.abs(solution.shift_yx_px).max()) > search_radius_px:
         reason = f"the shift lies outside the search radius of {search_radius_px:g} px"
     if reason is not None:
@@ -195,14 +212,11 @@ def _solve(
     """Work one candidate out: votes, consensus, Gauss-Newton."""
     start = np.rint(np.array(peak.shift_yx_px)).astype(np.int64)
     reach = max(4, reference.coarse.reduction)
-    margin = reach + KERNEL_RADIUS_PX
-    side = reference.tile_px
-    corner = reference.tile_origin_yx_px + start
-    inside = (corner >= margin).all(axis=1) & (corner + side + margin <= np.array(moving.shape)).all(axis=1)
-    chosen = np.flatnonzero(inside)[:max_tiles]
-    if len(chosen) < 3:
+    chosen = _inside(reference, start)[:max_tiles]
+    if len(chosen) < _FEWEST_TILES:
         return None
-    stack = _cut_around(moving, corner[chosen], side=side, margin=margin)
+    corner = reference.tile_origin_yx_px[chosen] + start
+    stack = _cut_around(moving, corner, side=reference.tile_px, margin=reach)
     votes, strength = _votes(reference, stack, chosen, reach=reach)
     consensus = _consensus(votes, strength)
     if consensus is None:
@@ -210,36 +224,52 @@ def _solve(
     # rounded, so that the last bits of a correlation can never reach the result
     shift = np.rint((start + consensus) * 8) / 8
     near = np.hypot(*(start + votes - shift).T) <= _AGREEMENT_PX
+    near &= np.isin(chosen, _inside(reference, np.rint(shift).astype(np.int64)))
     fit, shift, n_iterations = _gauss_newton(reference, moving, chosen[near], shift)
-    if fit is None:
+    if fit is None or not len(fit.misfit):
         return None
-    weight, scatter = _tile_weights(fit)
+    weight, scatter = _tile_weights(fit, rounds=6)
     covariance = _sandwich(fit, weight, scatter)
     if covariance is None:
         return None
     inlier = weight > 0.1
+    if np.count_nonzero(inlier) < 2:
+        return None
     return _Solution(
         shift_yx_px=shift,
         covariance_px2=covariance,
-        evidence_nats=_evidence(fit, scatter, n_tiles=len(chosen)),
+        evidence_nats=_evidence(fit, scatter, n_tiles=int(np.count_nonzero(near | (strength > _PARTNER_CORRELATION)))),
         n_tiles=len(chosen),
         n_inliers=int(inlier.sum()),
         correlation=float(np.median(fit.correlation[inlier])),
         gain=float(np.median(fit.gain[inlier])),
         offset=float(np.median(fit.offset[inlier])),
         scatter_px=scatter,
+        misfit=float(np.median(fit.misfit)),
         n_iterations=n_iterations,
     )
+
+
+def _inside(reference: TranslationReference, whole_shift: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Tiles that lie within the field after the shift, with the margin that smoothing needs; strongest first."""
+    corner = reference.tile_origin_yx_px + whole_shift
+    limit = np.array(reference.shape_yx) - reference.tile_px - KERNEL_RADIUS_PX
+    return np.flatnonzero(((corner >= KERNEL_RADIUS_PX) & (corner <= limit)).all(axis=1))
 
 
 def _cut_around(
     moving: NDArray[np.uint8] | NDArray[np.uint16], corner: NDArray[np.int64], *, side: int, margin: int
 ) -> Float32:
-    """(n, side + 2 * margin, side + 2 * margin) float32 patches."""
+    """(n, side + 2 * margin, side + 2 * margin) float32 patches; beyond the field its last rows are repeated."""
     full = side + 2 * margin
     stack = np.empty((len(corner), full, full), np.float32)
-    for patch, (top, left) in zip(stack, corner - margin, strict=True):
-        patch[...] = moving[top : top + full, left : left + full]
+    height, width = moving.shape
+    for patch, (top, left) in zip(stack, (corner - margin).tolist(), strict=True):
+        if top >= 0 and left >= 0 and top + full <= height and left + full <= width:
+            patch[...] = moving[top : top + full, left : left + full]
+        else:
+            rows = np.arange(top, top + full).clip(0, height - 1)
+            patch[...] = moving[np.ix_(rows, np.arange(left, left + full).clip(0, width - 1))]
     return stack
 
 
@@ -248,10 +278,8 @@ def _votes(
 ) -> tuple[Float64, Float64]:
     """Let each tile find itself within `reach` px: (n, 2) displacements and (n,) correlation coefficients."""
     step = vote_reduction(reference.coarse.reduction)
-    trim = KERNEL_RADIUS_PX
     n, full = len(stack), reference.tile_px + 2 * reach
-    patches = np.ascontiguousarray(stack[:, trim:-trim, trim:-trim]).reshape(n * full, full)
-    patches = area_reduced(patches, step).reshape(n, full // step, full // step)
+    patches = area_reduced(stack.reshape(n * full, full), step).reshape(n, full // step, full // step)
     votes, strength = np.zeros((n, 2)), np.zeros(n)
     centre = reach // step
     for i, (patch, tile) in enumerate(zip(patches, reference.vote_pattern[chosen], strict=True)):
@@ -291,39 +319,33 @@ def _gauss_newton(
     shift: Float64,
     *,
     max_iterations: int = 12,
+    n_pilots: int = 24,
 ) -> tuple[_TileFit | None, Float64, int]:
-    """Solve for the shift that the chosen tiles share; None where they leave the field or do not converge."""
-    whole: NDArray[np.int64] | None = None
-    patches = np.empty((0, 0, 0), np.float32)
-    side = reference.tile_px
-    pattern, steepest = reference.pattern[chosen], reference.steepest[chosen]
-    origin = reference.tile_origin_yx_px[chosen]
+    """Solve for the shift that the chosen tiles share; None where it does not converge.
+
+    The first step is made with the strongest tiles alone: it only has to come near.
+    """
+    whole = np.rint(shift).astype(np.int64)
     if len(chosen) < 2:
         return None, shift, 0
+    side, origin = reference.tile_px, reference.tile_origin_yx_px[chosen]
+    patterns = reference.patterns[chosen]
+    patches = _cut_around(moving, origin + whole, side=side, margin=KERNEL_RADIUS_PX)
     for iteration in range(1, max_iterations + 1):
-        if whole is None or np.abs(shift - whole).max() > _MAX_FRACTION_PX:
+        if np.abs(shift - whole).max() > _MAX_FRACTION_PX:
             whole = np.rint(shift).astype(np.int64)
-            corner = origin + whole
-            limit = np.array(moving.shape) - side - KERNEL_RADIUS_PX
-            if not ((corner >= KERNEL_RADIUS_PX).all() and (corner <= limit).all()):
-                return None, shift, iteration
-            patches = _cut_around(moving, corner, side=side, margin=KERNEL_RADIUS_PX)
-        fit = _fit_tiles(reference, chosen, pattern, steepest, _moved(patches, shift - whole, side))
-        weight, scatter = _tile_weights(fit, about=None)
-        information = weight[:, None, None] * np.linalg.inv(fit.covariance_px2 + scatter**2 * np.eye(2))
-        total = information.sum(axis=0)
-        if not np.linalg.det(total) > 0:
-            return None, shift, iteration
-        step = np.linalg.solve(total, np.einsum("nij,nj->i", information, fit.displacement_px))
+            patches = _cut_around(moving, origin + whole, side=side, margin=KERNEL_RADIUS_PX)
+        n = n_pilots if iteration == 1 else len(chosen)
+        moved = _moved(patches[:n], shift - whole, side)
+        fit = _fit_tiles(reference, chosen[:n], patterns[:n], moved)
+        weight, scatter = _tile_weights(fit, rounds=3)
+        step = _common(_inverse(fit.covariance_px2, scatter), weight, fit.displacement_px)
         length = float(np.hypot(*step))
         shift = shift + step * min(1.0, 1.0 / max(length, 1e-12))
-        if length < _CONVERGED_PX:
-            moved = fit.displacement_px - step
-            return (
-                _TileFit(moved, fit.covariance_px2, fit.gain, fit.offset, fit.correlation),
-                shift,
-                iteration,
-            )
+        if length < _CONVERGED_PX and n >= len(chosen):
+            witnesses = np.flatnonzero(weight > 0.1)[:n_pilots]
+            misfit = _misfit(patterns[witnesses, 0], moved[witnesses], fit.gain[witnesses], side)
+            return replace(fit, displacement_px=fit.displacement_px - step, misfit=misfit), shift, iteration
     return None, shift, max_iterations
 
 
@@ -331,27 +353,25 @@ def _moved(patches: Float32, fraction: Float64, side: int) -> Float32:
     """Smooth the patches and read them `fraction` px further; (n, side**2)."""
     n, full, _ = patches.shape
     taps_y, taps_x = gaussian_taps(float(fraction[0])), gaussian_taps(float(fraction[1]))
-    # one tall image for all tiles: rows next to a seam mix two tiles, and are the margin that is cut off
-    smooth = cv2.sepFilter2D(patches.reshape(n * full, full), cv2.CV_32F, taps_x, taps_y)
-    inner = smooth.reshape(n, full, full)[:, KERNEL_RADIUS_PX:-KERNEL_RADIUS_PX, KERNEL_RADIUS_PX:-KERNEL_RADIUS_PX]
-    return np.ascontiguousarray(inner).reshape(n, side * side)
+    # one broad image of all tiles side by side, which is filtered faster than tile by tile: columns next to a seam
+    # mix two tiles, and are the margin that is cut off
+    broad = np.ascontiguousarray(patches.transpose(1, 0, 2)).reshape(full, n * full)
+    smooth = cv2.sepFilter2D(broad, cv2.CV_32F, taps_x, taps_y).reshape(full, n, full)
+    inner = smooth[KERNEL_RADIUS_PX:-KERNEL_RADIUS_PX, :, KERNEL_RADIUS_PX:-KERNEL_RADIUS_PX]
+    return np.ascontiguousarray(inner.transpose(1, 0, 2)).reshape(n, side * side)
 
 
 def _fit_tiles(
-    reference: TranslationReference,
-    chosen: NDArray[np.int64],
-    pattern: Float32,
-    steepest: Float32,
-    moved: Float32,
+    reference: TranslationReference, chosen: NDArray[np.int64], patterns: Float32, moved: Float32
 ) -> _TileFit:
-    """Fit ``moved = a * (reference - d . gradient) + b + plane`` in each tile."""
+    """Fit ``moved = a * (reference - d . gradient) + b + plane`` in each tile; takes the mean off `moved`."""
     pixels = moved.shape[1]
     mean = moved.mean(axis=1, dtype=np.float64)
-    centred = moved - mean[:, None].astype(np.float32)
+    moved -= mean[:, None].astype(np.float32)
     energy = np.maximum(reference.pattern_energy[chosen], 1e-12)
-    along_pattern = np.einsum("np,np->n", pattern, centred).astype(np.float64)
-    along_steepest = np.einsum("nip,np->ni", steepest, centred).astype(np.float64)
-    total = np.einsum("np,np->n", centred, centred).astype(np.float64)
+    along = np.einsum("nkp,np->nk", patterns, moved).astype(np.float64)
+    total = np.einsum("np,np->n", moved, moved).astype(np.float64)
+    along_pattern, along_steepest = along[:, 0], along[:, 1:]
     inverse = reference.steepest_gram_inverse[chosen]
     gain = along_pattern / energy
     response = np.einsum("nij,nj->ni", inverse, along_steepest)
@@ -361,68 +381,115 @@ def _fit_tiles(
     # a tile whose pattern is absent or inverted says nothing about the shift
     found = along_pattern > 3 * np.sqrt(variance * energy)
     safe_gain = np.where(found, gain, 1.0)
-    displacement = np.where(found[:, None], -response / safe_gain[:, None], 0.0)
     scale = np.where(found, variance / safe_gain**2, 1e12)
-    covariance = reference.unit_covariance_px2[chosen] * scale[:, None, None] + 1e-12 * np.eye(2)
     return _TileFit(
-        displacement_px=displacement,
-        covariance_px2=covariance,
+        displacement_px=np.where(found[:, None], -response / safe_gain[:, None], 0.0),
+        covariance_px2=reference.unit_covariance_px2[chosen] * scale[:, None, None] + 1e-12 * np.eye(2),
         gain=gain,
         offset=mean,
         correlation=along_pattern / np.sqrt(energy * np.maximum(total, 1e-12)),
+        misfit=np.empty(0),
     )
 
 
-def _tile_weights(fit: _TileFit, about: Float64 | None = None) -> tuple[Float64, float]:
-    """Tukey weights of the tiles around their common displacement, and the scatter beyond their own precision."""
-    centre = np.zeros(2) if about is None else about
-    scatter = _SCATTER_RANGE_PX[1]
-    weight = np.ones(len(fit.gain))
-    for _ in range(6):
-        information = weight[:, None, None] * np.linalg.inv(fit.covariance_px2 + scatter**2 * np.eye(2))
-        centre = np.linalg.solve(
-            information.sum(axis=0) + 1e-12 * np.eye(2), np.einsum("nij,nj->i", information, fit.displacement_px)
-        )
-        residual = fit.displacement_px - centre
-        own = np.trace(fit.covariance_px2, axis1=1, axis2=2) / 2
-        precise = (own < _SCATTER_RANGE_PX[1] ** 2) & (weight > 0)
-        if precise.sum() >= 2:
-            squared = (residual[precise] ** 2).sum(axis=1)
-            # median of squared lengths of a round Gaussian: 2 ln 2 times its variance per axis
-            excess = float(np.median(squared)) / (2 * np.log(2)) - float(np.median(own[precise]))
-            scatter = float(np.clip(np.sqrt(max(excess, 0.0)), *_SCATTER_RANGE_PX))
-        precision = np.linalg.inv(fit.covariance_px2 + scatter**2 * np.eye(2))
-        length = np.sqrt(np.einsum("ni,nij,nj->n", residual, precision, residual) / 2)
-        weight = np.where(length < _TUKEY, (1 - (length / _TUKEY) ** 2) ** 2, 0.0)
+def _misfit(pattern: Float32, centred: Float32, gain: Float64, side: int) -> Float64:
+    """Energy of the residual relative to that of the fitted pattern, both averaged over blocks so that noise drops out.
+
+    Noise and fading leave it small; a frame of another sharpness does not.
+    """
+    block = 4 if side % 4 == 0 else 2
+    fitted = pattern * gain[:, None].astype(np.float32)
+    energies = []
+    for part in (centred - fitted, fitted):
+        blocks = area_reduced(part.reshape(len(part) * side, side), block).reshape(len(part), -1)
+        energies.append(np.einsum("np,np->n", blocks, blocks).astype(np.float64))
+    return np.asarray(energies[0] / np.maximum(energies[1], 1e-30))
+
+
+def _tile_weights(fit: _TileFit, *, rounds: int) -> tuple[Float64, float]:
+    """Tukey weights of the tiles around their common displacement, and the scatter beyond their own precision.
+
+    The scatter starts at its largest, so that weights narrow down from all tiles that met in the vote.
+    """
+    own = (fit.covariance_px2[:, 0, 0] + fit.covariance_px2[:, 1, 1]) / 2
+    precise = own < _SCATTER_RANGE_PX[1] ** 2
+    scatter, weight = _SCATTER_RANGE_PX[1], np.ones(len(own))
+    for _ in range(rounds):
+        precision = _inverse(fit.covariance_px2, scatter)
+        residual = fit.displacement_px - _common(precision, weight, fit.displacement_px)
+        used = precise & (weight > 0)
+        if np.count_nonzero(used) >= 2:
+            # median of the squared lengths of a round Gaussian: 2 ln 2 times its variance per axis
+            squared = _median((residual[used] ** 2).sum(axis=1)) / (2 * np.log(2))
+            excess = max(squared - _median(own[used]), 0.0)
+            scatter = float(np.clip(np.sqrt(excess), *_SCATTER_RANGE_PX))
+            precision = _inverse(fit.covariance_px2, scatter)
+        squared_length = _squared_length(residual, precision) / 2
+        weight = np.where(squared_length < _TUKEY**2, (1 - squared_length / _TUKEY**2) ** 2, 0.0)
         if weight.sum() <= 0:
-            weight = np.ones(len(fit.gain))
+            weight = np.ones(len(own))
     return weight, scatter
 
 
+def _common(precision: Float64, weight: Float64, displacement: Float64) -> Float64:
+    """Weighted mean of displacements, each counted by its precision matrix."""
+    information = weight[:, None, None] * precision
+    total = _inverse(information.sum(axis=0)[None])[0]
+    pull = (information @ displacement[..., None]).sum(axis=0)[:, 0]
+    return np.array([total[0, 0] * pull[0] + total[0, 1] * pull[1], total[1, 0] * pull[0] + total[1, 1] * pull[1]])
+
+
+def _inverse(matrix: Float64, scatter: float = 0.0) -> Float64:
+    """Invert symmetric 2 x 2 matrices after adding `scatter` squared to their diagonals."""
+    a, b, c = matrix[:, 0, 0] + scatter**2, matrix[:, 0, 1], matrix[:, 1, 1] + scatter**2
+    determinant = np.maximum(a * c - b * b, 1e-300)
+    inverse = np.empty_like(matrix)
+    inverse[:, 0, 0], inverse[:, 1, 1] = c / determinant, a / determinant
+    inverse[:, 0, 1] = inverse[:, 1, 0] = -b / determinant
+    return inverse
+
+
+def _squared_length(vector: Float64, precision: Float64) -> Float64:
+    """Squared Mahalanobis lengths, (n,)."""
+    y, x = vector[:, 0], vector[:, 1]
+    length = precision[:, 0, 0] * y * y + 2 * precision[:, 0, 1] * y * x + precision[:, 1, 1] * x * x
+    return np.asarray(length)
+
+
+def _median(values: Float64) -> float:
+    """Upper median: a hundred values are sorted faster than numpy checks them for NaN."""
+    return float(np.sort(values)[len(values) // 2])
+
+
 def _sandwich(fit: _TileFit, weight: Float64, scatter: float) -> Float64 | None:
-    """Covariance of the shift from the scatter of the tiles, not below what their residuals imply."""
-    information = weight[:, None, None] * np.linalg.inv(fit.covariance_px2 + scatter**2 * np.eye(2))
-    total = information.sum(axis=0)
+    """Covariance of the shift from the scatter of the tiles.
+
+    What the residuals within the tiles imply counts like the scatter of four tiles more, since a few tiles may agree
+    by luck.
+    """
+    information = weight[:, None, None] * _inverse(fit.covariance_px2, scatter)
     n = float(weight.sum())
-    if n <= 1 or not np.linalg.det(total) > 0:
+    if n <= 1:
         return None
-    bread = np.linalg.inv(total)
+    bread = _inverse(information.sum(axis=0)[None])[0]
     pull = np.einsum("nij,nj->ni", information, fit.displacement_px)
-    covariance = bread @ np.einsum("ni,nj->ij", pull, pull) @ bread * (n / (n - 1))
-    own = np.linalg.inv((weight[:, None, None] * np.linalg.inv(fit.covariance_px2)).sum(axis=0))
-    diagonal = np.maximum(np.diag(covariance), np.diag(own))
-    covariance[np.diag_indices(2)] = diagonal
-    return np.asarray(covariance)
+    found = np.einsum("ij,nj,nk,kl->il", bread, pull, pull, bread) * (n / (n - 1))
+    implied = _inverse((weight[:, None, None] * _inverse(fit.covariance_px2)).sum(axis=0)[None])[0]
+    return np.asarray((n * found + 4 * implied) / (n + 4))
 
 
 def _evidence(fit: _TileFit, scatter: float, *, n_tiles: int) -> float:
     """Log likelihood ratio of a common shift against chance; see `translation_by_tiles`."""
-    spread = fit.covariance_px2 + scatter**2 * np.eye(2)
-    precision = np.linalg.inv(spread)
-    squared = np.einsum("ni,nij,nj->n", fit.displacement_px, precision, fit.displacement_px)
-    likelihood = np.exp(-squared / 2) * np.sqrt(np.linalg.det(precision)) / (2 * np.pi) * _CHANCE_AREA_PX2
+    precision = _inverse(fit.covariance_px2, scatter)
+    root = np.sqrt(precision[:, 0, 0] * precision[:, 1, 1] - precision[:, 0, 1] ** 2)
     ratio = np.zeros(n_tiles)
-    ratio[: len(likelihood)] = likelihood
+    near = np.exp(-_squared_length(fit.displacement_px, precision) / 2) * root / (2 * np.pi) * _CHANCE_AREA_PX2
+    # one frame has one gain, chance partners have any: normal densities of its logarithm around the median; in half of
+    # the true tiles it may be any too, where something was eaten next to what the tile follows
+    depth = np.log(np.maximum(fit.gain, 1e-12))
+    depth -= _median(depth)
+    equal = np.exp(-(depth**2) * (_GAIN_SPREAD**-2 - 1) / 2) / _GAIN_SPREAD
+    ratio[: len(root)] = near * (0.5 + 0.5 * equal)
     shares = np.linspace(0.02, 0.98, 49)
     best = float(np.log(shares[:, None] * ratio[None] + 1 - shares[:, None]).sum(axis=1).max())
     # the common shift was chosen to suit the tiles: as much as the best of them alone could say is not counted
