@@ -32,8 +32,8 @@ from phagostat.kernels.sharpness import Sharpness, focus, sharpness
 MIN_FOCUS = 2.6
 """Least :func:`~phagostat.kernels.sharpness.focus` of a frame in focus.
 
-On the real frame and on synthetic aggregates of 0.1 to 1.6 um, frames with up to 0.5 px of Gaussian defocus give 3.3
-or more, 2 px and beyond at most 2.4 (tests/kernels/test_sharpness.py has the table).
+On the real frame, on synthetic aggregates of 0.1 to 1.6 um and on simulated scenes, frames with up to 0.5 px (analysis
+grid) of Gaussian defocus give 3.1 or more, frames with 2 px and beyond at most 2.4.
 """
 
 

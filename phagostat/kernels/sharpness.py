@@ -117,6 +117,7 @@ def sharpness(
         window_blocks=window_blocks,
         quantile=quantile,
         min_windows=min_windows,
+        min_fine_signal_to_noise=1.0,
     )
 
 
@@ -163,6 +164,8 @@ def focus(
         window_blocks=window_blocks,
         quantile=quantile,
         min_windows=min_windows,
+        # Shot noise where there is light is stronger than the background's, and in so fine a band it looks like focus.
+        min_fine_signal_to_noise=10.0,
     )
 
 
@@ -209,6 +212,7 @@ def _band_ratio(
     window_blocks: int,
     quantile: float,
     min_windows: int,
+    min_fine_signal_to_noise: float,
 ) -> Sharpness:
     """Quantile of the ratio of two bands' energies over windows with structure in the coarse one."""
     fine_noise_variance, coarse_noise_variance = fine[1], coarse[1]
@@ -216,9 +220,9 @@ def _band_ratio(
     fine_energy = cv2.blur(fine[0], side).astype(np.float64) - fine_noise_variance
     coarse_energy = cv2.blur(coarse[0], side).astype(np.float64) - coarse_noise_variance
     noise_counts = float(np.sqrt(fine_noise_variance)) / noise_gain
-    # Three standard deviations of noise: below that a window holds none but haze. On frames without any noise the
-    # least that a grey level can say.
-    floor = max(9 * coarse_noise_variance, fine_noise_variance, 1e-6)
+    # Three standard deviations of noise: below that a window holds none but haze. Without any noise, the least that a
+    # grey level can say.
+    floor = max(9 * coarse_noise_variance, min_fine_signal_to_noise * fine_noise_variance, 1e-6)
     structured = coarse_energy > floor
     if np.count_nonzero(structured) < min_windows:
         return _none("nothing stands out of the noise", noise_counts)
