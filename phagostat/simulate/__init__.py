@@ -1,4 +1,4 @@
-"""The simulator: movies with a known truth. Shares nothing with the pipeline that it judges but vocabulary and readers."""
+"""The simulator: movies with a known truth, sharing nothing with the pipeline that it judges but vocabulary."""
 
 from phagostat.simulate.movie import SimulatedFrame, Simulation, SimulationReport, iter_frames, simulate
 from phagostat.simulate.scenarios import SceneOverrides

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from phagostat.simulate.ranges import Parameters
+from phagostat.simulate.ranges import SceneParameters
 from phagostat.simulate.scenarios import SceneOverrides
 
 Floats = NDArray[np.float64]
@@ -47,7 +47,7 @@ def draw_conditions(
     n_frames: int,
     interval_s: float,
     shape_yx: tuple[int, int],
-    parameters: Parameters,
+    parameters: SceneParameters,
     overrides: SceneOverrides,
     random: np.random.Generator,
 ) -> Conditions:
@@ -80,7 +80,8 @@ def draw_conditions(
     angle, cycles = light_random.uniform(0.0, 2 * np.pi), light_random.uniform(0.3, 1.5)
     tilt = parameters.lamp_gradient_drift * np.sin(2 * np.pi * cycles * progress)
     gradient = tilt[:, None] * np.array([np.sin(angle), np.cos(angle)])
-    return Conditions(np.arange(n_frames) * interval_s, shifts, defocus, bleaching, illumination, gradient)
+    times = np.arange(n_frames, dtype=np.float64) * interval_s
+    return Conditions(times, shifts, np.asarray(defocus, dtype=np.float64), bleaching, illumination, gradient)
 
 
 def _set(series: Floats, given: Mapping[int, float]) -> None:
@@ -89,7 +90,7 @@ def _set(series: Floats, given: Mapping[int, float]) -> None:
             series[frame] = value
 
 
-def _draw_shifts(n_frames: int, shorter_side: int, parameters: Parameters, random: np.random.Generator) -> Floats:
+def _draw_shifts(n_frames: int, shorter_side: int, parameters: SceneParameters, random: np.random.Generator) -> Floats:
     limit = min(parameters.max_excursion_px, parameters.max_excursion_fraction * shorter_side)
     scale = min(1.0, limit / 100.0)  # the same events in a small field, in proportion
     angle = random.uniform(0.0, 2 * np.pi) + np.cumsum(random.normal(0.0, 0.15, n_frames))
@@ -110,12 +111,12 @@ def _draw_shifts(n_frames: int, shorter_side: int, parameters: Parameters, rando
     return np.asarray(path + parameters.jitter_px * random.standard_normal((n_frames, 2)))
 
 
-def _draw_blur(n_frames: int, parameters: Parameters, random: np.random.Generator) -> Floats:
+def _draw_blur(n_frames: int, parameters: SceneParameters, random: np.random.Generator) -> Floats:
     """Blur episodes: one in three at the start, one in three at the end, at most a share of the movie long."""
     defocus = np.zeros(n_frames)
     longest = max(1.0, min(parameters.blur_longest_frames, parameters.blur_length_max_fraction * n_frames))
     for _ in range(int(parameters.n_blur_episodes)):
-        length = int(round(np.exp(random.uniform(0.0, np.log(longest)))))
+        length = round(float(np.exp(random.uniform(0.0, np.log(longest)))))
         peak = parameters.blur_peak_apx * random.uniform(0.8, 1.2)
         place = random.integers(3)
         start = (0, int(random.integers(0, max(n_frames - length, 0) + 1)), n_frames - length)[place]

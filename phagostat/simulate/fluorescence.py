@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from phagostat.simulate.life import NEVER, Aggregates, Cells
 from phagostat.simulate.painting import Image, Texture, paint_spots
 from phagostat.simulate.population import Spots
-from phagostat.simulate.ranges import Parameters
+from phagostat.simulate.ranges import SceneParameters
 
 Floats = NDArray[np.float64]
 
@@ -29,7 +29,7 @@ class CellGlow:
 
 
 def draw_cell_glow(
-    cells: Cells, *, pixel_size_um: float, parameters: Parameters, random: np.random.Generator
+    cells: Cells, *, pixel_size_um: float, parameters: SceneParameters, random: np.random.Generator
 ) -> CellGlow:
     """Draw which cells have eaten before the movie began."""
     owners = [
@@ -78,7 +78,7 @@ def paint_outside(
 
 def paint_inside(
     canvas: Image, *, aggregates: Aggregates, cells: Cells, frame: int, origin_yx: Floats, defocus_px: float,
-    interval_min: float, parameters: Parameters, seat: Floats,
+    interval_min: float, parameters: SceneParameters, seat: Floats,
 ) -> None:  # fmt: skip
     """Add what cells have taken up and still glows; it travels from where it was taken to its seat in the cell.
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from phagostat.simulate.ranges import Parameters
+from phagostat.simulate.ranges import SceneParameters
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -18,9 +18,30 @@ Ints = NDArray[np.int64]
 NEVER = np.iinfo(np.int64).max
 SPREAD, THICK, ROUND = 0, 1, 2
 N_ANGLES = 2048
+N_HORNS = 5
 _MODES = np.arange(2, 40)
+_DIRECTIONS = np.linspace(-np.pi, np.pi, N_ANGLES, endpoint=False)
 _REACH = 0.8  # a cell covers what lies within this fraction of its radius
 _MEALS_AT_ONCE = 2
+
+
+@dataclass(frozen=True)
+class Horns:
+    """Pointed protrusions of C cells: (C, N_HORNS) direction, length (of the radius), width (rad), and their change."""
+
+    direction: Floats
+    length: Floats
+    width: Floats
+    turn: Floats
+    phase: Floats
+    rate: Floats
+
+    def outline(self, cell: int, frame: int) -> Floats:
+        """Give what the protrusions add to the radius in every direction."""
+        middle = self.direction[cell] + self.turn[cell] * frame
+        away = (_DIRECTIONS[:, None] - middle + np.pi) % (2 * np.pi) - np.pi
+        length = self.length[cell] * np.maximum(np.sin(self.phase[cell] + self.rate[cell] * frame), 0.0)
+        return np.asarray(np.exp(-(np.abs(away / self.width[cell]) ** 1.3)) @ length)
 
 
 @dataclass
@@ -39,6 +60,8 @@ class Cells:
         (C,) first frame in which the cell is dead, or NEVER.
     amplitude, phase, rate
         (C, modes) of the outline's Fourier series and its change per frame.
+    horns
+        Their protrusions.
     seed
         (C,) seeds of the cells' textures.
     """
@@ -50,6 +73,7 @@ class Cells:
     amplitude: Floats
     phase: Floats
     rate: Floats
+    horns: Horns
     seed: Ints
 
     def size(self, cell: int, frame: int) -> float:
@@ -64,7 +88,8 @@ class Cells:
         spectrum[_MODES] = (
             self.amplitude[cell] * np.exp(1j * (self.phase[cell] + self.rate[cell] * frame)) * N_ANGLES / 2
         )
-        wave = np.fft.irfft(spectrum, N_ANGLES) * (2 * size - 1)  # a rounded cell is round
+        wave = np.fft.irfft(spectrum, N_ANGLES) + self.horns.outline(cell, frame)
+        wave *= 2 * size - 1  # a rounded cell is round
         return np.asarray(self.radius[cell] * size * np.clip(1.0 + wave, 0.35, 1.9))
 
     def is_alive(self, cell: int, frame: int) -> bool:
@@ -143,7 +168,7 @@ class Aggregates:
 
 def live(
     *, cells: Cells, aggregates: Aggregates, domain: tuple[float, float, float, float], interval_min: float,
-    pixel_size_um: float, parameters: Parameters, random: np.random.Generator,
+    pixel_size_um: float, parameters: SceneParameters, random: np.random.Generator,
 ) -> None:  # fmt: skip
     """Let the cells move, meet aggregates and eat: fills positions, captures and fates of all frames.
 
@@ -174,7 +199,10 @@ def live(
         if frame:
             noise = random.standard_normal((n_cells, 2))
             velocity = memory * velocity + np.sqrt(1 - memory**2) * speeds[:, None] * 0.7 * noise
-            _move(cells, aggregates, frame, velocity, speeds, meals, parameters.hunger, domain)
+            _move(
+                cells=cells, aggregates=aggregates, frame=frame, velocity=velocity, speeds=speeds, meals=meals,
+                hunger=parameters.hunger, domain=domain,
+            )  # fmt: skip
         if not n_aggregates or not n_cells:
             continue
         covering, depth = _coverage(cells, aggregates.anchor[frame], frame)
@@ -196,14 +224,17 @@ def live(
             free = len(meals[cell]) < _MEALS_AT_ONCE and cells.is_alive(cell, frame) and cells.kind[cell] != ROUND
             if frame >= max(aggregates.ready[aggregate], 1) and depth[aggregate] < _REACH * 0.85 and free:
                 duration = parameters.meal_min * random.uniform(0.6, 1.4) / bite
-                _begin_meal(aggregates, int(aggregate), cell, frame, n_frames, duration, random)
+                _begin_meal(
+                    aggregates=aggregates, aggregate=int(aggregate), cell=cell, frame=frame, n_frames=n_frames,
+                    duration=duration, random=random,
+                )  # fmt: skip
                 meals[cell].append(int(aggregate))
         for cell in range(n_cells):
             meals[cell] = [a for a in meals[cell] if aggregates.eaten_to[a] > frame and cells.is_alive(cell, frame)]
 
 
 def _begin_meal(
-    aggregates: Aggregates, aggregate: int, cell: int, frame: int, n_frames: int, duration: float,
+    *, aggregates: Aggregates, aggregate: int, cell: int, frame: int, n_frames: int, duration: float,
     random: np.random.Generator,
 ) -> None:  # fmt: skip
     """Schedule the bites: from one side to the other, or everything at once if it is carried off."""
@@ -221,7 +252,7 @@ def _begin_meal(
 
 
 def _move(
-    cells: Cells, aggregates: Aggregates, frame: int, velocity: Floats, speeds: Floats, meals: list[list[int]],
+    *, cells: Cells, aggregates: Aggregates, frame: int, velocity: Floats, speeds: Floats, meals: list[list[int]],
     hunger: float, domain: tuple[float, float, float, float],
 ) -> None:  # fmt: skip
     """One step of all cells: persistence, appetite, meals, neighbours, borders."""

@@ -207,7 +207,8 @@ class Simulation:
                 scene, aggregate, fate, int(aggregates.eater[aggregate]),
                 int(aggregates.eaten_from[aggregate]) if eaten else -1,
                 int(aggregates.eaten_to[aggregate]) if eaten else -1,
-                " ".join(decoys), int(aggregates.merges_with[aggregate]), float(first[aggregate]), float(last[aggregate]),
+                " ".join(decoys), int(aggregates.merges_with[aggregate]), float(first[aggregate]),
+                float(last[aggregate]),
             ))  # fmt: skip
         return rows
 
@@ -337,7 +338,7 @@ def _write(
     spec = simulation.spec
     lengths = [spec.n_frames(scene) for scene in range(spec.scenes)]
     order = [(frame, scene) for frame in range(max(lengths)) for scene in range(spec.scenes) if frame < lengths[scene]]
-    tell = progress or (lambda done, total, label: None)
+    tell = progress or _say_nothing
     tell(0, len(order), "drawing scenes")
     threshold = simulation.area_threshold_counts
     collected: tuple[list[Row], list[Row], list[Row]] = ([], [], [])
@@ -374,6 +375,10 @@ def _write(
         tracks=_table(collected[2], TRACK_COLUMNS),
     )  # fmt: skip
     return asdict(SimulationReport(target, truth, spec.scenes, n_planes, target.stat().st_size, 0.0, threshold))
+
+
+def _say_nothing(done: int, total: int, label: str) -> None:
+    del done, total, label
 
 
 def _table(rows: list[Row], columns: Columns) -> Table:

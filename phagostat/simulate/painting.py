@@ -65,8 +65,9 @@ class Texture:
 
     @classmethod
     def draw(
-        cls, *, period_px: float, shortest_px: float, corner_px: float, slope: float, random: np.random.Generator
-    ) -> Texture:
+        cls, *, period_px: float, shortest_px: float, corner_px: float, slope: float, random: np.random.Generator,
+        hollow_px: float | None = None,
+    ) -> Texture:  # fmt: skip
         """Draw a texture of unit variance.
 
         Parameters
@@ -79,11 +80,15 @@ class Texture:
             Power falls as frequency to this power beyond the corner.
         random
             Where it is drawn from.
+        hollow_px
+            Wavelength from which up the spectrum falls off; None keeps the long waves.
         """
         order = max(1, int(period_px / shortest_px))
         ky, kx = np.mgrid[-order : order + 1, 0 : order + 1]
         frequency = np.hypot(ky, kx) / period_px
         power = 1.0 / (1.0 + (frequency * corner_px) ** slope)
+        if hollow_px is not None:
+            power *= (frequency * hollow_px) ** 4 / (1.0 + (frequency * hollow_px) ** 4)
         power[(frequency == 0) | (frequency > 1.0 / shortest_px)] = 0.0
         power[(kx == 0) & (ky < 0)] = 0.0
         values = np.sqrt(power) * (random.standard_normal(ky.shape) + 1j * random.standard_normal(ky.shape))
@@ -109,7 +114,8 @@ def evaluate_series(
 ) -> Image:
     """Real part of a separable Fourier sum, in real arithmetic (half the work of the complex product)."""
     inner = wave_y @ coefficients
-    return inner.real @ wave_x.real - inner.imag @ wave_x.imag
+    value: Image = inner.real @ wave_x.real - inner.imag @ wave_x.imag
+    return value
 
 
 def blur(canvas: Image, sigma_px: float) -> Image:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from phagostat.simulate.life import N_ANGLES, ROUND, THICK, Cells
 from phagostat.simulate.painting import Image, Texture, paint_spots
-from phagostat.simulate.ranges import Parameters
+from phagostat.simulate.ranges import SceneParameters
 
 Floats = NDArray[np.float64]
 
@@ -51,12 +51,19 @@ class Look:
     ruffle: Floats
 
 
-def draw_look(*, kind: int, seed: int, pixel_size_um: float, interval_min: float, parameters: Parameters) -> Look:
+def draw_look(*, kind: int, seed: int, pixel_size_um: float, interval_min: float, parameters: SceneParameters) -> Look:
     """Draw the look of one cell from its own seed."""
     random = np.random.default_rng([seed, 7])
     um = 1.0 / pixel_size_um
     textures = [
-        Texture.draw(period_px=26.0 * um, shortest_px=0.85 * um, corner_px=2.6 * um, slope=3.0, random=random)
+        Texture.draw(
+            period_px=26.0 * um,
+            shortest_px=0.8 * um,
+            corner_px=3.2 * um,
+            slope=3.5,
+            hollow_px=9.0 * um,
+            random=random,
+        )
         for _ in range(2)
     ]
     n = int(parameters.granules_per_cell * random.uniform(0.5, 1.3) * (0.6, 0.6, 0.3)[(kind == ROUND) * 2])
@@ -69,8 +76,8 @@ def draw_look(*, kind: int, seed: int, pixel_size_um: float, interval_min: float
     bright_cell = random.uniform(0.25, 0.75)
     bright = random.uniform(0.0, 1.0, n) < bright_cell
     strength = np.exp(random.normal(0.0, 0.55, n))
-    amplitude = np.where(bright, 0.34, -0.26) * strength
-    sigma = random.uniform(0.19, 0.36, n) * um * np.where(bright, 1.1, 1.0) * strength**0.3
+    amplitude = np.where(bright, 0.36, -0.30) * strength
+    sigma = random.uniform(0.12, 0.36, n) * um * np.where(bright, 1.1, 1.0) * strength**0.3
     ripple = np.zeros(N_ANGLES // 2 + 1, dtype=np.complex128)
     modes = np.arange(1, 60)
     ripple[modes] = (random.standard_normal(59) + 1j * random.standard_normal(59)) / (1 + (modes / 25) ** 2)
@@ -82,9 +89,9 @@ def draw_look(*, kind: int, seed: int, pixel_size_um: float, interval_min: float
         granule_phase=random.uniform(0.0, 2 * np.pi, (n, 2)),
         nucleus_offset=random.normal(0.0, 0.05, 2), nucleus_axes=random.uniform([0.17, 0.14], [0.22, 0.18]),
         nucleus_angle=float(random.uniform(0.0, np.pi)), halo_angle=float(random.uniform(-np.pi, np.pi)),
-        halo=float((0.03, 0.75, 0.5)[kind] * random.uniform(0.5, 1.3)),
-        rim=float((0.10, 0.16, 0.05)[kind] * random.uniform(0.6, 1.3)),
-        dome=float((0.04, 0.30, 2.2)[kind] * random.uniform(0.5, 1.3)),
+        halo=float((0.03, 0.35, 0.05)[kind] * random.uniform(0.5, 1.3)),
+        rim=float((0.13, 0.2, 0.05)[kind] * random.uniform(0.6, 1.3)),
+        dome=float((0.04, 0.14, 1.9)[kind] * random.uniform(0.5, 1.3)),
         ruffle=np.maximum(ruffle, -0.3),
     )  # fmt: skip
 
@@ -129,15 +136,16 @@ def paint_cell(
     inside = np.clip(depth / np.float32(0.35 * um) + np.float32(0.5), 0, 1)
     inside *= inside * (3 - 2 * inside)
 
-    dome_um = (0.55 if cells.kind[cell] != ROUND else 0.8) * radius
-    dome = np.exp(-((rho * np.float32(1 / dome_um)) ** 4))
+    swollen = cells.kind[cell] == ROUND
+    dome_px = 0.55 * radius
+    dome = np.exp(-((rho * np.float32(1 / dome_px)) ** (2 if swollen else 4)))
     texture = look.texture.mixed(look.later, look.mixing * frame).at(dy + 500.0, dx + 500.0)
     ellipse = _ellipse(dy32, dx32, look, radius)
     nucleus = 1 / (1 + np.exp(np.clip((ellipse - 1) * 14, -30, 30)))
-    strength = (np.float32(0.045) + np.float32(0.085) * dome) * (1 - np.float32(0.65) * nucleus)
+    strength = (np.float32(0.04) + np.float32(0.085) * dome) * (1 - np.float32(0.65) * nucleus)
     value = texture * strength
     lift = look.dome * (3.0 if dead else 1.0) + (0.8 if dead else 0.0)
-    value += np.float32(lift) * dome - np.float32(0.02)
+    value += np.float32(lift) * dome - np.float32(0.012)
     value -= np.float32(0.11) * np.exp(-(((ellipse - 1) * np.float32(7.0)) ** 2)) * (1 - dome * np.float32(0.2))
     rim = np.maximum(look.rim * (0.45 + 0.75 * look.ruffle), 0.0).astype(np.float32)[turn]
     value -= rim * np.exp(-(((depth - np.float32(0.5 * um)) * np.float32(1 / (0.42 * um))) ** 2))
@@ -149,7 +157,10 @@ def paint_cell(
         * np.exp(-(((depth + np.float32(0.35 * um)) * np.float32(1 / (0.55 * um))) ** 2))
     )
     canvas[y0:y1, x0:x1] += value * np.float32(contrast)
-    _paint_granules(canvas, centre, radius, frame, look, contrast * (0.5 if cells.kind[cell] == THICK else 1.0))
+    _paint_granules(
+        canvas, centre=centre, radius=radius, frame=frame, look=look,
+        contrast=contrast * (0.5 if cells.kind[cell] == THICK else 1.0),
+    )  # fmt: skip
 
 
 def _ellipse(dy: Image, dx: Image, look: Look, radius: float) -> Image:
@@ -164,7 +175,7 @@ def _ellipse(dy: Image, dx: Image, look: Look, radius: float) -> Image:
     return np.asarray(np.sqrt(along * along + across * across))
 
 
-def _paint_granules(canvas: Image, centre: Floats, radius: float, frame: int, look: Look, contrast: float) -> None:
+def _paint_granules(canvas: Image, *, centre: Floats, radius: float, frame: int, look: Look, contrast: float) -> None:
     """Vesicles: a core and a ring of the opposite sign, each wandering a little about its place."""
     wander = 0.03 * np.sin(look.granule_phase + frame * 0.35)
     position = centre + (look.granule_offset + wander) * radius

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phagostat.simulate.life import _MODES as OUTLINE_MODES
-from phagostat.simulate.life import NEVER, ROUND, SPREAD, THICK, Aggregates, Cells, Elements
-from phagostat.simulate.ranges import Parameters
+from phagostat.simulate.life import N_HORNS, NEVER, ROUND, SPREAD, THICK, Aggregates, Cells, Elements, Horns
+from phagostat.simulate.ranges import SceneParameters
 
 Floats = NDArray[np.float64]
 Domain = tuple[float, float, float, float]
@@ -44,7 +44,7 @@ def scatter(n: int, domain: Domain, random: np.random.Generator) -> Floats:
 
 def draw_cells(
     *, domain: Domain, centre_yx: tuple[float, float], n_frames: int, interval_min: float, pixel_size_um: float,
-    parameters: Parameters, random: np.random.Generator,
+    parameters: SceneParameters, random: np.random.Generator,
 ) -> Cells:  # fmt: skip
     """Draw the cells of a scene; the first lies near ``centre_yx``, so that no field is without one."""
     um = 1.0 / pixel_size_um
@@ -54,7 +54,7 @@ def draw_cells(
     kind = np.where(lot < parameters.round_fraction, ROUND, SPREAD)
     kind[(lot >= parameters.round_fraction) & (lot < parameters.round_fraction + parameters.thick_fraction)] = THICK
     kind[0] = SPREAD
-    radius *= np.array([1.0, 0.72, 0.42])[kind]
+    radius *= np.array([1.0, 0.72, 0.61])[kind]
     position = np.empty((n, 2))
     position[0] = np.array(centre_yx) + random.normal(0.0, 0.3 * radius[0], 2)
     for cell in range(1, n):  # the candidate that is furthest from those that are there, so that cells rarely pile up
@@ -63,7 +63,7 @@ def draw_cells(
         room = (gaps - 0.8 * radius[None, :cell]).min(axis=1)
         position[cell] = candidates[int(np.argmax(room))]
     modes = OUTLINE_MODES[None, :].astype(float)
-    strength = np.where(modes < 7, 0.16 / modes**0.6, 0.55 / modes**1.45) * np.exp(-((modes / 30) ** 2))
+    strength = np.where(modes < 5, 0.30 / modes**0.9, 0.5 / modes**1.6) * np.exp(-((modes / 30) ** 2))
     amplitude = parameters.shape_roughness * strength * np.abs(random.standard_normal((n, OUTLINE_MODES.size)))
     amplitude *= np.array([1.0, 0.9, 0.25])[kind][:, None]
     period = parameters.shape_period_min / interval_min / np.sqrt(modes)
@@ -74,7 +74,15 @@ def draw_cells(
     death[dying] = random.integers(1, max(n_frames, 2), int(dying.sum()))
     track = np.repeat(position[None], n_frames, axis=0)
     phase = random.uniform(0.0, 2 * np.pi, amplitude.shape)
-    return Cells(track, radius, kind, death, amplitude, phase, rate, random.integers(0, 2**31, n))
+    horns = Horns(
+        direction=random.uniform(0.0, 2 * np.pi, (n, N_HORNS)),
+        length=random.uniform(0.1, 0.65, (n, N_HORNS)) * np.array([1.0, 0.8, 0.0])[kind][:, None],
+        width=random.uniform(0.06, 0.28, (n, N_HORNS)),
+        turn=random.normal(0.0, 0.6, (n, N_HORNS)) * interval_min / parameters.shape_period_min,
+        phase=random.uniform(0.0, 2 * np.pi, (n, N_HORNS)),
+        rate=2 * np.pi * interval_min / parameters.shape_period_min * random.uniform(0.5, 1.5, (n, N_HORNS)),
+    )
+    return Cells(track, radius, kind, death, amplitude, phase, rate, horns, random.integers(0, 2**31, n))
 
 
 def draw_clump(n_blobs: int, spacing_px: float, random: np.random.Generator) -> Floats:
@@ -82,14 +90,14 @@ def draw_clump(n_blobs: int, spacing_px: float, random: np.random.Generator) -> 
     offsets = np.zeros((n_blobs, 2))
     axis = random.uniform(0.0, np.pi)
     for blob in range(1, n_blobs):
-        direction = axis + random.normal(0.0, 0.8) + np.pi * random.integers(2)
+        direction = axis + random.normal(0.0, 0.9) + np.pi * random.integers(2)
         step = spacing_px * random.uniform(0.7, 1.2)
         offsets[blob] = offsets[random.integers(blob)] + step * np.array([np.sin(direction), np.cos(direction)])
     return offsets - offsets.mean(axis=0)
 
 
 def place_clumps(
-    *, domain: Domain, shape_yx: tuple[int, int], pixel_size_um: float, parameters: Parameters,
+    *, domain: Domain, shape_yx: tuple[int, int], pixel_size_um: float, parameters: SceneParameters,
     random: np.random.Generator,
 ) -> Floats:  # fmt: skip
     """Draw where clumps lie; the field of frame 0 has at least the promised number, and never fewer than four."""
@@ -97,13 +105,19 @@ def place_clumps(
     field: Domain = (0.0, 0.0, float(shape_yx[0]), float(shape_yx[1]))
     least = max(4, int(np.ceil(parameters.n_clumps_min_per_mm2 * area_mm2(field, pixel_size_um))))
     position = scatter(n, domain, random)
+    companions = np.flatnonzero(random.uniform(0.0, 1.0, n) < parameters.clustered_fraction)
+    free = np.setdiff1d(np.arange(n), companions)
+    if len(free):  # some lie near another one, wherever that is
+        spread = parameters.cluster_um / pixel_size_um
+        near = position[random.choice(free, len(companions))] + random.normal(0.0, spread, (len(companions), 2))
+        position[companions] = np.clip(near, domain[:2], domain[2:])
     present = int(np.sum(np.all((position > 0) & (position < np.array(shape_yx)), axis=1)))
     return np.concatenate([position, scatter(max(0, least - present), field, random)])
 
 
 def assign_fates(
     *, anchor: Floats, elements: Elements, n_frames: int, interval_min: float, pixel_size_um: float, reduction: int,
-    parameters: Parameters, random: np.random.Generator,
+    parameters: SceneParameters, random: np.random.Generator,
 ) -> Aggregates:  # fmt: skip
     """Draw what is to become of each aggregate once its time comes.
 
@@ -162,19 +176,23 @@ def assign_fates(
 
 
 def draw_blobs(
-    *, n_aggregates: int, pixel_size_um: float, parameters: Parameters, random: np.random.Generator
+    *, n_aggregates: int, pixel_size_um: float, parameters: SceneParameters, random: np.random.Generator
 ) -> Elements:
     """Draw aggregates as clumps of Gaussian blobs."""
     sigma_px = parameters.blob_sigma_um / pixel_size_um
     counts = np.arange(1, int(parameters.n_blobs_max) + 1)
     weights = counts**-parameters.blob_count_exponent
     n_blobs = random.choice(counts, size=n_aggregates, p=weights / weights.sum())
+    large = random.uniform(0.0, 1.0, n_aggregates) < parameters.large_clump_fraction
+    most = parameters.n_blobs_large
+    n_blobs[large] = np.exp(random.uniform(np.log(0.25 * most), np.log(most), int(large.sum()))).astype(n_blobs.dtype)
     brightness = parameters.brightness_counts * np.exp(random.normal(0.0, parameters.brightness_spread, n_aggregates))
+    brightness[large] *= 0.6  # their blobs add up
     owners = np.repeat(np.arange(n_aggregates), n_blobs)
     clumps = [draw_clump(int(n), parameters.blob_spacing_sigma * sigma_px, random) for n in n_blobs]
     offsets = np.concatenate(clumps) if clumps else np.zeros((0, 2))
-    spread = random.uniform(0.85, 1.25, len(owners))
-    amplitude = brightness[owners] * random.uniform(0.6, 1.4, len(owners))
+    spread = random.uniform(0.75, 1.25, len(owners))
+    amplitude = brightness[owners] * random.uniform(0.7, 1.3, len(owners))
     return Elements(owners.astype(np.int64), offsets, sigma_px * spread, amplitude, np.full(len(owners), NEVER))
 
 

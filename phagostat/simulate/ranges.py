@@ -18,7 +18,7 @@ _ACQUISITION = "acquisition"
 _ACQUISITION_STREAM = 1_000_003  # a scene number that no scene has
 
 
-class Parameters(Mapping[str, float]):
+class SceneParameters(Mapping[str, float]):
     """Drawn parameters by name, read as attributes or items.
 
     Parameters
@@ -76,7 +76,7 @@ def load_ranges(preset: str) -> dict[str, dict[str, tuple[float, float]]]:
     return {group: {name: (low, high) for name, (low, high) in table.items()} for group, table in ranges.items()}
 
 
-def draw_parameters(*, preset: str, seed: int, scene: int, given: Mapping[str, float] | None = None) -> Parameters:
+def draw_parameters(*, preset: str, seed: int, scene: int, given: Mapping[str, float] | None = None) -> SceneParameters:
     """Draw every parameter of a scene; those of the acquisition are the same for all of its scenes.
 
     Parameters
@@ -88,11 +88,11 @@ def draw_parameters(*, preset: str, seed: int, scene: int, given: Mapping[str, f
     scene
         Index of the scene.
     given
-        Parameters that are set instead of drawn, by name.
+        Values that are set instead of drawn, by name.
 
     Returns
     -------
-    Parameters
+    SceneParameters
         One value per name.
 
     Raises
@@ -118,4 +118,4 @@ def draw_parameters(*, preset: str, seed: int, scene: int, given: Mapping[str, f
                 remedy="see simulate/ranges.toml",
             )
         values[name] = value
-    return Parameters(values)
+    return SceneParameters(values)

@@ -223,17 +223,16 @@ class SceneSimulation:
         return np.clip(noise, 0, 65535, out=noise).astype(np.uint16)
 
     # ---------------------------------------------------------------------------------------------------------- truth
-    def truth_canvas(self, frame: int) -> tuple[Image, Floats]:
-        """Give an empty native canvas that covers all of the glass that is ever seen, and its origin on the glass."""
+    def _truth_canvas(self) -> tuple[Image, Floats]:
+        """Give an empty analysis canvas that covers all of the glass that is ever seen, and its origin there."""
         y0, x0, y1, x1 = self.domain
         step = self.spec.reduction
         origin = np.floor(np.array([y0, x0]) / step) * step
-        shape = np.ceil((np.array([y1, x1]) - origin) / step).astype(int) * step
-        del frame
+        shape = np.ceil((np.array([y1, x1]) - origin) / step).astype(int)
         return np.zeros(tuple(shape), dtype=np.float32), origin
 
     def reference_rendering(self) -> Image:
-        """Give what lies on the glass in frame 0: noise-free, unshifted, in focus, unbleached, analysis grid, counts."""
+        """Give what lies on the glass in frame 0, ideally imaged, on the analysis grid in counts."""
         canvas = np.zeros(self.shape_yx, dtype=np.float32)
         fluorescence.paint_outside(
             canvas, aggregates=self.aggregates, frame=0, origin_yx=np.zeros(2), defocus_px=0.0, own_defocus=False
@@ -258,8 +257,7 @@ class SceneSimulation:
         key = pieces.tobytes() + aggregates.anchor[frame].tobytes() + np.float64(threshold_counts).tobytes()
         if key == self._area_key and self._area_rows is not None:
             return self._area_rows
-        total, origin = self.truth_canvas(frame)
-        total = reduce_by_mean(total, step)
+        total, origin = self._truth_canvas()
         brightest = np.zeros_like(total)
         owner = np.full(total.shape, -1, dtype=np.int32)
         elements = aggregates.elements

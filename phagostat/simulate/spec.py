@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from phagostat.model.errors import SettingsError
-from phagostat.simulate.ranges import PRESETS, Parameters, draw_parameters
+from phagostat.simulate.ranges import PRESETS, SceneParameters, draw_parameters
 from phagostat.simulate.scenarios import Scenario, SceneOverrides, overrides_of
 
 AGGREGATES_CHANNEL = 0
@@ -94,7 +94,7 @@ class SimulationSpec:
         """Give what is set instead of drawn for ``scene``."""
         return overrides_of(self.scenario, scene)
 
-    def parameters(self, scene: int) -> Parameters:
+    def parameters(self, scene: int) -> SceneParameters:
         """Draw the parameters of ``scene``."""
         return draw_parameters(preset=self.preset, seed=self.seed, scene=scene, given=self.overrides(scene).parameters)
 
