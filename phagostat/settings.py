@@ -120,7 +120,7 @@ class NormalisationSettings(_Group):
         source=f"{_HERE}; paper: frame",
     )
     cells_grey_mean: float = Field(
-        default=108.0,
+        default=115.0,
         gt=0,
         lt=255,
         unit="grey",
@@ -128,7 +128,7 @@ class NormalisationSettings(_Group):
         source="mean of the published cell image",
     )
     cells_grey_sd: float = Field(
-        default=31.0,
+        default=34.0,
         gt=0,
         lt=128,
         unit="grey",

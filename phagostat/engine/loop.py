@@ -143,6 +143,12 @@ class Loop:
         """What is to be done now."""
         return self.planner.plan(facts, self._committed(), {p for work, _ in self._out.values() for p in work.places()})
 
+    def expected(self, facts: Facts) -> dict[str, int]:
+        """Number of results that there will be, by step."""
+        frames = sum(scene.n_frames for scene in facts.scenes.values())
+        counts = {Scope.FRAME: frames, Scope.SCENE: len(facts.scenes), Scope.ACQUISITION: 1}
+        return {step.name: counts[step.scope] for step in self.steps}
+
     def _committed(self) -> dict[tuple[str, int | None], dict[int, Entry]]:
         scenes: list[int | None] = [None, *(scene.index for scene in self.job.scenes)]
         return {(step.name, scene): self.log.entries(step.name, scene) for step in self.steps for scene in scenes}
@@ -392,13 +398,8 @@ class Loop:
     # ---- beside the results --------------------------------------------------------------------------------------
 
     def _announce(self, progress: Callable[[Progress], None], facts: Facts) -> None:
-        total = sum(self._expected(step, facts) for step in self.steps)
+        total = sum(self.expected(facts).values())
         progress(Progress("compute", len(self.log), total, sum(self.report.computed.values())))
-
-    def _expected(self, step: Step, facts: Facts) -> int:
-        if step.scope is Scope.FRAME:
-            return sum(scene.n_frames for scene in facts.scenes.values())
-        return len(facts.scenes) if step.scope is Scope.SCENE else 1
 
     def _journal(self, event: str, **values: Any) -> None:
         line = json.dumps({"time": time.time(), "event": event, **values}, default=str)

@@ -96,11 +96,14 @@ class Plan:
         What can be computed now, in order.
     waiting
         Number of results that are still to come but cannot be computed yet, by step.
+    uncertain
+        How many of these are committed, and will show whether they hold once what they read was computed anew.
     """
 
     stale: tuple[Place, ...]
     work: tuple[Work, ...]
     waiting: Mapping[str, int]
+    uncertain: Mapping[str, int]
 
     @property
     def finished(self) -> bool:
@@ -205,12 +208,13 @@ class _Survey:
         self.todo: dict[Place, None] = {}
         self.stale: list[Place] = []
         self.waiting: dict[str, int] = {step.name: 0 for step in planner.steps}
+        self.uncertain = dict(self.waiting)
 
     def plan(self) -> Plan:
         for step in self.planner.steps:
             for scene, index in self._targets(step):
                 self._look(step, scene, index)
-        return Plan(tuple(self.stale), tuple(self._work()), self.waiting)
+        return Plan(tuple(self.stale), tuple(self._work()), self.waiting, self.uncertain)
 
     def _targets(self, step: Step) -> Iterator[tuple[int | None, int]]:
         if step.scope is Scope.ACQUISITION:
@@ -231,6 +235,7 @@ class _Survey:
         if entry is not None:
             if needs is None:  # what it reads is being recomputed: whether it holds will be seen then
                 self.waiting[step.name] += 1
+                self.uncertain[step.name] += 1
                 return
             span = min(int(entry.record.get("frames_searched", 0)), self._n_frames(scene))
             if self.planner.key(step.name, scene, index, self.facts, needs, span=span) == entry.key:

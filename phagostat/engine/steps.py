@@ -47,6 +47,17 @@ class Step:
     facts: tuple[str, ...] = ("roles",)
 
 
+def _measure_settings(settings: Settings) -> tuple[str, ...]:
+    if settings.sharpness.method == "laplacian":  # of the normalised frame, as published
+        return (
+            "sharpness",
+            "registration",
+            "normalisation.aggregates_low_percentile",
+            "normalisation.aggregates_high_percentile",
+        )
+    return "sharpness", "registration"
+
+
 def _aggregate_settings(settings: Settings) -> tuple[str, ...]:
     names = ("aggregates.threshold_rule", "aggregates.min_area_um2", "aggregates.max_area_um2")
     if settings.aggregates.threshold_rule == "normalised":
@@ -66,7 +77,7 @@ def _threshold_settings(settings: Settings) -> tuple[str, ...]:
 
 
 ANALYSIS_STEPS: tuple[Step, ...] = (
-    Step("reference", 1, Scope.SCENE, settings=lambda _: ("reference",)),
+    Step("reference", 1, Scope.SCENE, settings=lambda _: ("reference",), facts=("roles", "reduction")),
     Step("threshold", 1, Scope.ACQUISITION, needs=("reference",), settings=_threshold_settings),
     Step(
         "images",
@@ -81,7 +92,8 @@ ANALYSIS_STEPS: tuple[Step, ...] = (
         1,
         Scope.FRAME,
         needs=("reference",),
-        settings=lambda _: ("sharpness", "registration"),
+        settings=_measure_settings,
+        facts=("roles", "reduction"),
     ),
     Step(
         "aggregates",

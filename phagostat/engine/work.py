@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from phagostat.kernels.normalisation import reduce_area
 from phagostat.model.acquisition import Acquisition, Scene
-from phagostat.model.errors import PlaneError
+from phagostat.model.errors import PhagostatError, PlaneError
 from phagostat.settings import Settings
 from phagostat.sources.protocol import Plane, Source
 from phagostat.store.arrays import WIDE_PX, PlaneWriter, halved
@@ -63,6 +64,14 @@ class FramePlanes:
 
     frame: int
     planes: Mapping[int, Plane | PlaneError | None]
+    _reduced: dict[tuple[int, int], Plane] = field(default_factory=dict, compare=False, repr=False)
+
+    def reduced(self, channel: int, reduction: int) -> Plane | None:
+        """A channel's plane on the analysis grid, averaged once for all steps, or None."""
+        plane = self.plane(channel)
+        if plane is not None and (channel, reduction) not in self._reduced:
+            self._reduced[channel, reduction] = cast(Plane, reduce_area(plane, factor=reduction))
+        return self._reduced.get((channel, reduction))
 
     def plane(self, channel: int) -> Plane | None:
         """A channel's plane, or None."""
@@ -203,3 +212,20 @@ def read_frame(job: Job, scene: int, frame: int, present: Mapping[int, Collectio
 def json_number(value: float | None) -> float | None:
     """A float for a record; NaN and infinity become None, since a missing figure is not a number."""
     return float(value) if value is not None and np.isfinite(value) else None
+
+
+def each_frame(frames: Sequence[FramePlanes], compute: Callable[[int, FramePlanes], Result]) -> list[Result]:
+    """Compute frame by frame: what goes wrong with one frame's content is recorded, the others go on.
+
+    Troubles of the output or of the machine (an error of the store, a full disk, no memory) are no frame's fault and
+    end the task.
+    """
+    results = []
+    for position, frame in enumerate(frames):
+        try:
+            results.append(compute(position, frame))
+        except (OSError, MemoryError, PhagostatError):
+            raise
+        except Exception as error:
+            results.append(Result("failed", {"reason": f"{type(error).__name__}: {error}"}))
+    return results

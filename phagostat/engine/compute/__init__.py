@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from phagostat.engine.compute.aggregates import measure_aggregates
+from phagostat.engine.compute.images import normalise_frames
+from phagostat.engine.compute.measures import measure_frames
 from phagostat.engine.compute.planes import convert_frames
+from phagostat.engine.compute.reference import find_reference
+from phagostat.engine.compute.threshold import find_threshold
 from phagostat.engine.work import SceneFunction, StepFunction
 
 FRAME_FUNCTIONS: dict[str, StepFunction] = {
+    "images": normalise_frames,
+    "measures": measure_frames,
+    "aggregates": measure_aggregates,
     "planes": convert_frames,
 }
 """For each step of frames the function that computes it."""
 
-WHOLE_FUNCTIONS: dict[str, SceneFunction] = {}
+WHOLE_FUNCTIONS: dict[str, SceneFunction] = {
+    "reference": find_reference,
+    "threshold": find_threshold,
+}
 """For each step of a scene or of the acquisition the function that computes it."""

@@ -1,0 +1,137 @@
+"""The embedded default: a dask cluster on this machine, one process a core, reachable from this machine alone."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import dask
+import dask.array as da
+from distributed import Client, Future, LocalCluster
+from distributed.diagnostics.plugin import WorkerPlugin
+
+from phagostat.engine.executor import Executor, Outcome, SynchronousExecutor
+
+_CONFIGURATION = {
+    "distributed.worker.use-file-locking": False,
+    "distributed.worker.memory.target": False,  # receipts are small: nothing to spill
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": 0.9,
+    "distributed.worker.memory.terminate": 0.95,
+    "distributed.comm.timeouts.connect": "60s",
+    "distributed.admin.large-graph-warning-threshold": "10MB",
+}
+
+
+class ThreadCounts(WorkerPlugin):  # type: ignore[misc]
+    """One thread a worker for every library that would start its own: workers are the parallelism."""
+
+    name = "phagostat-thread-counts"
+
+    def setup(self, worker: Any) -> None:
+        """Set thread counts in a worker process."""
+        del worker
+        import cv2  # noqa: PLC0415 - the worker's copy
+        import zarr  # noqa: PLC0415
+
+        cv2.setNumThreads(0)
+        zarr.config.set({"async.concurrency": 2, "threading.max_workers": 1})
+
+
+class DistributedExecutor:
+    """Computes graphs on the workers of a dask client.
+
+    Parameters
+    ----------
+    client
+        A connected client.
+    capacity
+        Number of graphs that can be computed at the same time: the workers' threads.
+    """
+
+    def __init__(self, client: Client, *, capacity: int) -> None:
+        self.client = client
+        self.capacity = capacity
+        self._out: dict[int, Future] = {}
+        self._done: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._next = 0
+
+    def submit(self, graph: da.Array) -> int:
+        """Send a graph to the scheduler."""
+        self._next += 1
+        ticket = self._next
+        future = self.client.compute(graph, retries=0)
+        self._out[ticket] = future
+        future.add_done_callback(lambda _: self._done.put(ticket))
+        return ticket
+
+    def wait(self, timeout_s: float | None = None) -> list[Outcome]:
+        """Outcomes that have come in; futures are released with them."""
+        if not self._out:
+            return []
+        outcomes: list[Outcome] = []
+        while self._out and (not outcomes or not self._done.empty()):
+            try:
+                # a bounded wait, so that an interrupt is seen
+                ticket = self._done.get(timeout=0.5 if timeout_s is None else timeout_s)
+            except queue.Empty:
+                if timeout_s is not None:
+                    break
+                continue
+            future = self._out.pop(ticket, None)
+            if future is None:
+                continue
+            if future.status == "finished":
+                outcomes.append(Outcome(ticket, value=future.result()))
+            else:
+                error = future.exception() if future.status == "error" else RuntimeError(future.status)
+                outcomes.append(Outcome(ticket, error=error))
+            future.release()
+        return outcomes
+
+    def cancel(self) -> None:
+        """Give up what is still out."""
+        with contextlib.suppress(Exception):
+            self.client.cancel(list(self._out.values()), force=True)
+        self._out.clear()
+
+
+@contextlib.contextmanager
+def local_executor(workers: int | None = None, *, memory_limit: str = "4GiB") -> Iterator[Executor]:
+    """A local cluster for the time of a ``with`` block.
+
+    Parameters
+    ----------
+    workers
+        Worker processes; None: one a core this process may use; 0: none, everything is computed in this process.
+    memory_limit
+        At which a worker is restarted; well above what it needs, since dask pauses workers before it.
+    """
+    if workers == 0:
+        yield SynchronousExecutor()
+        return
+    count = workers or len(os.sched_getaffinity(0))
+    with contextlib.ExitStack() as stack:
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="phagostat-"))
+        stack.enter_context(dask.config.set(_CONFIGURATION))
+        cluster = stack.enter_context(
+            LocalCluster(
+                n_workers=count,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address=None,
+                local_directory=scratch,
+                memory_limit=memory_limit,
+                silence_logs=logging.ERROR,
+                worker_dashboard_address="127.0.0.1:0",
+            )
+        )
+        client = stack.enter_context(Client(cluster, set_as_default=False))
+        client.register_plugin(ThreadCounts())
+        yield DistributedExecutor(client, capacity=count)

@@ -1,0 +1,67 @@
+"""Both channels in 8 bit on the analysis grid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phagostat.engine.compute.scene import SceneReference
+from phagostat.engine.preparation import ROLES, image_path
+from phagostat.engine.work import FramePlanes, Result, TaskContext, each_frame
+from phagostat.kernels.intensity import intensity_histogram
+from phagostat.kernels.normalisation import (
+    apply_table,
+    frame_matching_table,
+    gaussian_template,
+    normalise_aggregates,
+    normalise_cells,
+)
+from phagostat.model.acquisition import ChannelRole
+
+
+def normalise_frames(
+    context: TaskContext, frames: Sequence[FramePlanes], earlier: Mapping[str, Sequence[Result]]
+) -> list[Result]:
+    """Write the normalised planes of every frame; a frame with one channel only is written for that channel."""
+    del earlier
+    reference = SceneReference(context)
+    return each_frame(frames, lambda _, frame: _normalise(context, reference, frame))
+
+
+def _normalise(context: TaskContext, reference: SceneReference, frame: FramePlanes) -> Result:
+    if not reference.usable:
+        return Result("no_reference")
+    known = context.job.known
+    chunks: dict[str, str] = {}
+    problems: list[str] = []
+    for position, role in enumerate(ROLES):
+        channel = known.roles[role]
+        plane = frame.reduced(channel, known.reduction)
+        if plane is None:
+            problems.append(frame.problem(channel) or "missing")
+            continue
+        grey = _aggregates(reference, plane) if role is ChannelRole.AGGREGATES else _cells(reference, plane)
+        chunks |= context.write_levels(image_path(context.scene_index), (frame.frame, position), grey)
+    if not problems:
+        return Result("ok", chunks=chunks)
+    return Result("partial" if chunks else problems[0], {"problems": problems}, chunks)
+
+
+def _aggregates(reference: SceneReference, plane: NDArray[np.integer]) -> NDArray[np.uint8]:
+    return normalise_aggregates(plane, table=reference.aggregates().table, factor=1)
+
+
+def _cells(reference: SceneReference, plane: NDArray[np.integer]) -> NDArray[np.uint8]:
+    settings = reference.settings.normalisation
+    if settings.cells_rule == "reference":
+        frozen = reference.cells()
+        return normalise_cells(plane, table=frozen.table, gain=frozen.gain, factor=1)
+    table = frame_matching_table(
+        intensity_histogram(plane),
+        template=gaussian_template(mean=settings.cells_grey_mean, sd=settings.cells_grey_sd),
+        low_percentile=settings.cells_low_percentile,
+        high_percentile=settings.cells_high_percentile,
+    )
+    return apply_table(plane, table)

@@ -1,0 +1,95 @@
+"""The reference frame of a scene: chosen once, its raw planes kept in the store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phagostat.engine.preparation import ROLES, reference_path
+from phagostat.engine.work import FramePlanes, Job, Present, Result, TaskContext, json_number, read_frame
+from phagostat.kernels.intensity import background_level, intensity_histogram, white_level
+from phagostat.kernels.normalisation import reduce_area
+from phagostat.kernels.reference import ReferenceCandidate, choose_reference, reference_candidate
+from phagostat.model.acquisition import ChannelRole
+
+
+def find_reference(context: TaskContext, present: Present, frames_final: int) -> Result:
+    """Look at the first frames, and at the next ones where none of those can be used, and keep the chosen one.
+
+    Candidates are taken a fixed number at a time, so that the choice depends on the scene alone and not on how many
+    frames had come when it was asked for.
+    """
+    job, scene = context.job, context.scene_index
+    n_frames = job.scenes[scene].n_frames
+    size = job.settings.reference.candidates
+    candidates: list[dict[str, Any]] = []
+    searched = 0
+    while searched < n_frames:
+        stop = min(searched + size, n_frames)
+        if stop > frames_final:
+            return Result("undetermined", {"frames_searched": searched})
+        window = [_candidate(job, scene, frame, present) for frame in range(searched, stop)]
+        searched = stop
+        chosen, reason = _choose(job, window)
+        candidates += [_described(candidate) for candidate in window]
+        if chosen is not None:
+            return _keep(
+                context, chosen, present, {"reason": reason, "candidates": candidates, "frames_searched": stop}
+            )
+    return Result(
+        "unusable",
+        {"reason": f"none of {n_frames} frames can be used", "candidates": candidates, "frames_searched": n_frames},
+    )
+
+
+def _candidate(job: Job, scene: int, frame: int, present: Present) -> ReferenceCandidate:
+    planes = read_frame(job, scene, frame, present[scene])
+    roles, reduction = job.known.roles, job.known.reduction
+    return reference_candidate(
+        frame,
+        aggregates=planes.reduced(roles[ChannelRole.AGGREGATES], reduction),
+        cells=planes.reduced(roles[ChannelRole.CELLS], reduction),
+    )
+
+
+def _choose(job: Job, window: list[ReferenceCandidate]) -> tuple[int | None, str]:
+    if job.settings.reference.rule == "sharpest":
+        choice = choose_reference(window)
+        return choice.frame, choice.reason
+    there = [c.frame for c in window if c.aggregates is not None and c.cells is not None]
+    return (there[0], "first frame that is there") if there else (None, "no frame is there")
+
+
+def _keep(context: TaskContext, frame: int, present: Present, record: dict[str, Any]) -> Result:
+    job, scene = context.job, context.scene_index
+    planes: FramePlanes = read_frame(job, scene, frame, present[scene])
+    chunks: dict[str, str] = {}
+    for position, role in enumerate(ROLES):
+        plane = planes.plane(job.known.roles[role])
+        if plane is None:
+            raise RuntimeError(f"frame {frame} could be read a moment ago")
+        chunks |= context.write(reference_path(scene), (position,), plane)
+    aggregates = planes.planes[job.known.roles[ChannelRole.AGGREGATES]]
+    if not isinstance(aggregates, np.ndarray):
+        raise TypeError(f"frame {frame} could be read a moment ago")
+    histogram = intensity_histogram(reduce_area(aggregates, factor=job.known.reduction))
+    levels = np.flatnonzero(histogram)
+    record |= {
+        "frame": frame,
+        "white_level_counts": white_level(intensity_histogram(aggregates), aggregates.dtype),
+        "background_counts": json_number(background_level(histogram)),
+    }
+    columns: dict[str, NDArray[Any]] = {"level": levels.astype(np.int32), "pixels": histogram[levels]}
+    return Result("ok", record, chunks, columns, planes.digests())
+
+
+def _described(candidate: ReferenceCandidate) -> dict[str, Any]:
+    return {
+        "frame": candidate.frame,
+        "aggregates": candidate.aggregates.verdict if candidate.aggregates else "absent",
+        "cells": candidate.cells.verdict if candidate.cells else "absent",
+        "sharpness": json_number(candidate.sharpness.value),
+        "focus": json_number(candidate.focus.value),
+    }

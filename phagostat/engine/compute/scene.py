@@ -1,0 +1,132 @@
+"""What is frozen from a scene's reference frame, rebuilt from the store where it is needed and kept per process."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from numpy.typing import NDArray
+
+from phagostat.engine.preparation import ROLES, reference_path
+from phagostat.engine.work import Needed, TaskContext
+from phagostat.kernels.aggregates import label_aggregates
+from phagostat.kernels.bleaching import Footprints, prepare_footprints
+from phagostat.kernels.normalisation import reduce_area
+from phagostat.kernels.reference import AggregateReference, CellReference, aggregate_reference, cell_reference
+from phagostat.kernels.translation import TranslationReference, prepare_reference
+from phagostat.model.acquisition import ChannelRole
+from phagostat.store.arrays import read_plane
+from phagostat.store.commits import WHOLE
+from phagostat.store.digests import value_digest
+
+KEPT_SCENES = 4
+"""Scenes whose frozen parts a process keeps: blocks come scene after scene, a few are in hand at a time."""
+
+_Part = TypeVar("_Part")
+_kept: OrderedDict[str, dict[str, Any]] = OrderedDict()
+
+
+class SceneReference:
+    """The frozen parts of a scene, each made at its first use.
+
+    Parameters
+    ----------
+    context
+        The task's context, with the committed ``reference`` of its scene among its needs.
+    """
+
+    def __init__(self, context: TaskContext) -> None:
+        self.context = context
+        self.settings = context.job.settings
+        self.reduction = context.job.known.reduction
+        needed = context.needs["reference"][WHOLE]
+        self.usable = needed.verdict == "ok"
+        self.needed: Needed = needed
+        identity = value_digest([str(context.job.layout.images), context.scene_index, dict(needed.record)])
+        if identity not in _kept:
+            while len(_kept) >= KEPT_SCENES:
+                _kept.popitem(last=False)
+            _kept[identity] = {}
+        _kept.move_to_end(identity)
+        self._parts = _kept[identity]
+
+    @property
+    def frame(self) -> int:
+        """Index of the reference frame."""
+        return int(self.needed.record["frame"])
+
+    def plane(self, role: ChannelRole) -> NDArray[Any]:
+        """Raw reference plane, (y, x) native."""
+        return self._part(
+            f"plane {role}",
+            lambda: read_plane(
+                self.context.job.layout.images, reference_path(self.context.scene_index), (ROLES.index(role),)
+            ),
+        )
+
+    @property
+    def white_level(self) -> int:
+        """Counts at which the camera saturates."""
+        return int(self.needed.record["white_level_counts"])
+
+    def aggregates(self) -> AggregateReference:
+        """What the aggregate channel is normalised by."""
+        s = self.settings.normalisation
+        low, high = s.aggregates_low_percentile, s.aggregates_high_percentile
+        return self._part(
+            f"aggregates {low} {high} {self.reduction}",
+            lambda: aggregate_reference(
+                self.plane(ChannelRole.AGGREGATES), factor=self.reduction, low_percentile=low, high_percentile=high
+            ),
+        )
+
+    def cells(self) -> CellReference:
+        """What the cell channel is normalised by."""
+        s = self.settings.normalisation
+        sigma_px = s.flat_field_sigma_um / self.context.job.known.analysis_pixel_size_um
+        options: dict[str, Any] = {
+            "flat_field_sigma_px": sigma_px or None,
+            "mean": s.cells_grey_mean,
+            "sd": s.cells_grey_sd,
+            "low_percentile": s.cells_low_percentile,
+            "high_percentile": s.cells_high_percentile,
+        }
+        return self._part(
+            f"cells {options} {self.reduction}",
+            lambda: cell_reference(self.plane(ChannelRole.CELLS), factor=self.reduction, **options),
+        )
+
+    def translation(self) -> TranslationReference:
+        """What shifts are estimated against."""
+        radius = self.settings.registration.search_radius_px
+        return self._part(
+            f"translation {radius}",
+            lambda: prepare_reference(self.plane(ChannelRole.AGGREGATES), search_radius_px=radius),
+        )
+
+    def footprints(self, threshold_counts: float) -> Footprints:
+        """Where the reference aggregates lie, and their light."""
+        pixel_size_um = self.context.job.known.analysis_pixel_size_um
+
+        def make() -> Footprints:
+            reduced = reduce_area(self.plane(ChannelRole.AGGREGATES), factor=self.reduction)
+            frozen = self.aggregates()
+            background, noise = frozen.background_counts, frozen.noise_counts
+            found = label_aggregates(
+                reduced, background=background, threshold_counts=threshold_counts, pixel_size_um=pixel_size_um
+            )
+            return prepare_footprints(
+                found.labels,
+                reduced,
+                noise_counts=noise,
+                white_level_counts=self.white_level,
+            )
+
+        return self._part(f"footprints {threshold_counts} {pixel_size_um} {self.reduction}", make)
+
+    def _part(self, name: str, make: Callable[[], _Part]) -> _Part:
+        if name not in self._parts:
+            self._parts[name] = make()
+        part: _Part = self._parts[name]
+        return part

@@ -1,0 +1,165 @@
+"""Final tables, from the commit log and its row files: docs/tables.md says what each column is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from phagostat.engine.work import Job
+from phagostat.store.commits import WHOLE, CommitLog, Entry
+from phagostat.store.rows import read_row_file
+from phagostat.store.tables import sort_table, table_from_records, write_table
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a final table: name, type, unit and meaning."""
+
+    name: str
+    kind: pa.DataType
+    unit: str
+    meaning: str
+
+
+_INT, _FLOAT, _TEXT, _BOOL = pa.int32(), pa.float64(), pa.string(), pa.bool_()
+
+FRAME_COLUMNS = (
+    Column("scene", _INT, "", "index of the scene, from 0"),
+    Column("scene_name", _TEXT, "", "name of the scene in the source"),
+    Column("frame", _INT, "", "index of the frame, from 0"),
+    Column("time_s", _FLOAT, "s", "acquisition time since the scene's first frame"),
+    Column("verdict", _TEXT, "", "ok, or why the frame has no shift: missing, unreadable, black, constant, saturated, "
+           "unregistered, no_reference, failed"),
+    Column("cells_verdict", _TEXT, "", "ok, or what is wrong with the cell channel"),
+    Column("aggregates_verdict", _TEXT, "", "ok, or why aggregates were not measured; bleaching_undetermined: measured "
+           "at the unfaded threshold, since too few reference aggregates are left to tell the fading"),
+    Column("reason", _TEXT, "", "what the verdict rests on, in words"),
+    Column("is_reference", _BOOL, "", "whether this is the scene's reference frame"),
+    Column("shift_y_px", _FLOAT, "px (native)", "what stands at p in the reference stands at p + shift here"),
+    Column("shift_x_px", _FLOAT, "px (native)", "same, along x"),
+    Column("shift_error_y_px", _FLOAT, "px (native)", "standard error of the shift"),
+    Column("shift_error_x_px", _FLOAT, "px (native)", "same, along x"),
+    Column("shift_confidence", _FLOAT, "", "0 to 1, as the method defines it"),
+    Column("shift_method", _TEXT, "", "how the shift was estimated"),
+    Column("sharpness", _FLOAT, "", "sharpness of the aggregate channel; compare within a scene"),
+    Column("median_counts", _FLOAT, "counts", "median of the aggregate channel"),
+    Column("high_counts", _FLOAT, "counts", "99.9 percentile of the aggregate channel"),
+    Column("saturated_fraction", _FLOAT, "", "share of saturated pixels of the aggregate channel"),
+    Column("background_counts", _FLOAT, "counts", "background level of the aggregate channel"),
+    Column("bleaching_factor", _FLOAT, "", "brightness of untouched aggregates against the reference frame"),
+    Column("bleaching_aggregates", _INT, "", "number of aggregates that agree on it"),
+    Column("threshold_counts", _FLOAT, "counts", "threshold above background that was used in this frame"),
+    Column("aggregate_count", _INT, "", "number of aggregates"),
+    Column("aggregate_area_um2", _FLOAT, "um2", "their total area"),
+)  # fmt: skip
+"""Columns of ``frames``."""
+
+SCENE_COLUMNS = (
+    Column("scene", _INT, "", "index of the scene, from 0"),
+    Column("scene_name", _TEXT, "", "name of the scene in the source"),
+    Column("frames", _INT, "", "number of frames"),
+    Column("frames_ok", _INT, "", "number of registered frames"),
+    Column("verdict", _TEXT, "", "ok, or unusable where no frame can be the reference"),
+    Column("reason", _TEXT, "", "why this reference frame, or why none"),
+    Column("reference_frame", _INT, "", "index of the reference frame"),
+    Column("threshold_counts", _FLOAT, "counts", "aggregate threshold of the acquisition, above background"),
+    Column("scene_threshold_counts", _FLOAT, "counts", "what this scene's reference alone would give"),
+    Column("threshold_deviates", _BOOL, "", "whether that is more than 25 % off the median of all scenes"),
+    Column("max_shift_px", _FLOAT, "px (native)", "largest shift along an axis"),
+)
+"""Columns of ``scenes``."""
+
+
+def write_tables(job: Job, log: CommitLog) -> dict[str, str]:
+    """Write ``frames``, ``aggregates`` and ``scenes``; give the digest of each."""
+    frames = [record for scene in job.scenes for record in _frame_records(job, log, scene.index)]
+    tables = {
+        "frames": table_from_records(frames, _types(FRAME_COLUMNS)),
+        "scenes": table_from_records(
+            [_scene_record(job, log, s.index, frames) for s in job.scenes], _types(SCENE_COLUMNS)
+        ),
+        "aggregates": aggregate_table(job, log),
+    }
+    return {name: write_table(job.layout.tables, name, table) for name, table in tables.items()}
+
+
+def aggregate_table(job: Job, log: CommitLog) -> pa.Table:
+    """One row per aggregate and frame, from the row files of the commits that hold."""
+    parts: list[pa.Table] = []
+    for commit in log:
+        if commit.step != "aggregates" or commit.scene is None:
+            continue
+        for file, digest in commit.row_files.items():
+            held = [e.index for e in commit.entries if e.row_file == file]
+            columns = read_row_file(job.layout.rows, file, digest)
+            index = columns.pop("index")
+            chosen = np.isin(index, held)
+            scene = np.full(int(chosen.sum()), commit.scene, np.int32)
+            rest = {name: column[chosen] for name, column in columns.items() if name != "label"}
+            parts.append(
+                pa.table({"scene": scene, "frame": index[chosen], "aggregate": columns["label"][chosen], **rest})
+            )
+    if not parts:
+        return pa.table(
+            {"scene": pa.array([], _INT), "frame": pa.array([], _INT), "aggregate": pa.array([], pa.uint16())}
+        )
+    return sort_table(pa.concat_tables(parts), ["scene", "frame", "aggregate"])
+
+
+def _types(columns: Sequence[Column]) -> dict[str, pa.DataType]:
+    return {column.name: column.kind for column in columns}
+
+
+def _frame_records(job: Job, log: CommitLog, scene: int) -> list[dict[str, Any]]:
+    about = job.scenes[scene]
+    reference = log.entry("reference", scene, WHOLE)
+    chosen = reference.record.get("frame") if reference is not None else None
+    measures, aggregates = log.entries("measures", scene), log.entries("aggregates", scene)
+    records = []
+    for frame in range(about.n_frames):
+        measured, counted = measures.get(frame), aggregates.get(frame)
+        found: Mapping[str, Any] = {} if counted is None else counted.record
+        records.append(
+            {
+                **({} if measured is None else measured.record),
+                **{name: value for name, value in found.items() if name != "reason"},
+                "scene": scene,
+                "scene_name": about.name,
+                "frame": frame,
+                "time_s": about.times_s[frame] if about.times_s is not None else None,
+                "verdict": _verdict(measured),
+                "aggregates_verdict": _verdict(counted),
+                "reason": (measured.record.get("reason") if measured else None) or found.get("reason"),
+                "is_reference": frame == chosen,
+            }
+        )
+    return records
+
+
+def _verdict(entry: Entry | None) -> str:
+    return "not computed" if entry is None else entry.verdict
+
+
+def _scene_record(job: Job, log: CommitLog, scene: int, frames: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    reference, threshold = log.entry("reference", scene, WHOLE), log.entry("threshold", None, WHOLE)
+    about: Mapping[str, Any] = {} if reference is None else reference.record
+    cut: Mapping[str, Any] = {} if threshold is None else threshold.record
+    mine = [record for record in frames if record["scene"] == scene]
+    shifts = [max(abs(record["shift_y_px"]), abs(record["shift_x_px"])) for record in mine if record["verdict"] == "ok"]
+    return {
+        "scene": scene,
+        "scene_name": job.scenes[scene].name,
+        "frames": len(mine),
+        "frames_ok": sum(record["verdict"] == "ok" for record in mine),
+        "verdict": _verdict(reference),
+        "reason": about.get("reason"),
+        "reference_frame": about.get("frame"),
+        "threshold_counts": cut.get("threshold_counts"),
+        "scene_threshold_counts": cut.get("scene_threshold_counts", {}).get(str(scene)),
+        "threshold_deviates": scene in cut.get("deviating_scenes", ()),
+        "max_shift_px": max(shifts) if shifts else None,
+    }
