@@ -185,7 +185,9 @@ class OpenCzi:
         if self._aicspylibczi_is_safe:
             from aicspylibczi import CziFile  # noqa: PLC0415
 
-            return CziFile(self.path)
+            file = Path(self.path).open("rb")  # noqa: SIM115 - the library reads from it as long as this object lives
+            weakref.finalize(self, file.close)
+            return CziFile(file)
         from pylibCZIrw.czi import CziReader  # noqa: PLC0415
 
         return CziReader(self.path)
