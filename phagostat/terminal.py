@@ -76,10 +76,11 @@ class ProgressLine:
             return
         now = time.monotonic()
         if phase != self._phase:
-            self._phase, self._start, self._said = phase, (now, done), 0.0
+            self._phase, self._start = phase, (now, done)
+            self._said = 0.0 if self.live else now
         if now - self._said < (0.2 if self.live else 10.0) and done < total:
             return
-        if not self.live and done >= total and self._said == 0.0 and now - self._start[0] < 1.0:
+        if not self.live and done >= total and now - self._start[0] < 10.0:
             return  # over before anyone could wonder
         self._said = now
         text = f"{self.name}: {phase} {done}/{total} ({100 * done // total} %){self._left(now, done, total)}"

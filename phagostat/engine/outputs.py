@@ -113,7 +113,7 @@ def manifest_of(job: Job) -> Manifest:
     metadata = job.source.metadata
     return new_manifest(
         "conversion" if job.acquisition is None else "analysis",
-        source={"path": metadata.path, "kind": metadata.kind, "identity": metadata.identity},
+        source={"path": str(Path(metadata.path).absolute()), "kind": metadata.kind, "identity": metadata.identity},
         settings=job.settings.dict(),
         acquisition=_acquisition(job),
     )

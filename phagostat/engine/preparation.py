@@ -106,7 +106,6 @@ def _make(job: Job, log: CommitLog, spec: ImageSpec) -> None:
 def _about(job: Job) -> dict[str, Any]:
     return {
         "version": package_version(),
-        "source_identity": job.source.metadata.identity,
         "profile": job.settings.profile,
         "scenes": [scene.name for scene in job.scenes],
     }

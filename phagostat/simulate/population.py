@@ -93,7 +93,7 @@ def draw_clump(n_blobs: int, spacing_px: float, random: np.random.Generator) -> 
         direction = axis + random.normal(0.0, 0.9) + np.pi * random.integers(2)
         step = spacing_px * random.uniform(0.7, 1.2)
         offsets[blob] = offsets[random.integers(blob)] + step * np.array([np.sin(direction), np.cos(direction)])
-    return offsets - offsets.mean(axis=0)
+    return np.asarray(offsets - offsets.mean(axis=0))
 
 
 def place_clumps(

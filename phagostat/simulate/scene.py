@@ -297,7 +297,9 @@ class SceneSimulation:
         for axis, index in enumerate((rows, columns)):
             mean = np.bincount(owners, weights=index, minlength=n)[some] / n_px[some]
             centroid[some, axis] = mean * step + (step - 1) / 2 + origin[axis]
-        return AreaRows(np.arange(n), n_px * (step * self.spec.pixel_size_um) ** 2, centroid)
+        return AreaRows(
+            np.arange(n), np.asarray(n_px * (step * self.spec.pixel_size_um) ** 2, dtype=np.float64), centroid
+        )
 
     def label_image(self, frame: int) -> Counts:
         """Give the cells of a frame as it is seen (shifted), on the analysis grid; label = cell + 1."""
