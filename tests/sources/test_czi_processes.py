@@ -56,7 +56,7 @@ def test_forked_children_read_right_planes_from_what_their_parent_had_open(movie
     for child in children:
         child.start()
     answers = []
-    for child in children:
+    for _ in children:
         answers.append(queue.get())
         # the parent reads on meanwhile, moving what a shared file position would share
         assert read_values(source) == EXPECTED
