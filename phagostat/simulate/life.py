@@ -23,6 +23,7 @@ _MODES = np.arange(2, 40)
 _DIRECTIONS = np.linspace(-np.pi, np.pi, N_ANGLES, endpoint=False)
 _REACH = 0.8  # a cell covers what lies within this fraction of its radius
 _MEALS_AT_ONCE = 2
+_PER_AXIS = np.sqrt(2 / np.pi)  # sd per axis of a velocity whose mean length is 1
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ def live(
     speeds = speed * np.exp(random.normal(0.0, parameters.cell_speed_spread, n_cells))
     speeds[cells.kind == ROUND] *= 0.2
     memory = np.exp(-interval_min / parameters.cell_persistence_min)
-    velocity = random.standard_normal((n_cells, 2)) * speeds[:, None] * 0.7
+    velocity = random.standard_normal((n_cells, 2)) * speeds[:, None] * _PER_AXIS
     meals: list[list[int]] = [[] for _ in range(n_cells)]
     to_push = aggregates.pushed.copy()
     aggregates.was_pushed = np.zeros(n_aggregates, dtype=bool)
@@ -198,7 +199,7 @@ def live(
     for frame in range(n_frames):
         if frame:
             noise = random.standard_normal((n_cells, 2))
-            velocity = memory * velocity + np.sqrt(1 - memory**2) * speeds[:, None] * 0.7 * noise
+            velocity = memory * velocity + np.sqrt(1 - memory**2) * speeds[:, None] * _PER_AXIS * noise
             _move(
                 cells=cells, aggregates=aggregates, frame=frame, velocity=velocity, speeds=speeds, meals=meals,
                 hunger=parameters.hunger, domain=domain,

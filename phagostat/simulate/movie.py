@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phagostat.model.errors import SourceError
+from phagostat.model.errors import SettingsError, SourceError
 from phagostat.simulate.czi import CziMovie, TimesForm
 from phagostat.simulate.life import NEVER
 from phagostat.simulate.scenarios import Scenario
@@ -312,6 +312,10 @@ def simulate(
         scenes=scenes, frames=frames, shape_yx=shape_yx, pixel_size_um=pixel_size_um, reduction=reduction,
         interval_s=interval_s, scenario=scenario, data=None if data is None else Path(data),
     )  # fmt: skip
+    if times_form not in tuple(TimesForm):
+        raise SettingsError(
+            "times cannot be stated in this form", found=times_form, remedy=f"choose one of {', '.join(TimesForm)}"
+        )
     target = Path(path)
     truth = target.with_suffix(".truth")
     for wanted in (target, truth):
