@@ -1,0 +1,6 @@
+#!/bin/sh
+# Set up phagostat and pass its tests; arguments go to pytest.
+set -u
+. "$(dirname -- "$0")/setup.sh"
+install "dev,networks,tracking" || exit $?
+cd "$top" && exec "$venv/bin/python" -m pytest "$@"
