@@ -31,7 +31,7 @@ install() {
     echo "Setting up $venv (once; a few minutes) ..."
     "$python" -m venv "$venv" || return 2
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-        -c "$top/deploy/constraints.txt" -e "$top[$1]" || {
+        -c "$top/deploy/constraints.txt" -e "$top${1:+[$1]}" || {
         echo "The installation did not succeed: see the lines above; run the same command again to retry" >&2
         return 2
     }
