@@ -176,6 +176,11 @@ def background_noise(histogram: NDArray[np.int64], background: float) -> float:
         Of the frame.
     background : float
         Its :func:`background_level`.
+
+    Returns
+    -------
+    float
+        Counts; too small where whole counts are coarser than the noise. NaN for an empty histogram.
     """
     levels = np.arange(histogram.size, dtype=np.float64)
     below = int(np.floor(background)) + 1
@@ -317,18 +322,21 @@ def _shortest_half(histogram: NDArray[np.int64]) -> tuple[int, int]:
 def _block_structure(frame: NDArray[np.integer], block_px: int) -> tuple[float, float]:
     """Variance of block means against that of white noise, and the sd of block means beyond noise.
 
-    Every fourth row is used: rows four apart are independent in noise, and a quarter of the pixels is enough.
+    A quarter of the rows is used, each as the median of three neighbours so that single hot or dead pixels are out.
     """
     height, width = frame.shape
     rows_per_block = max(1, block_px // 4)
-    n_y, n_x = (height // 4) // rows_per_block, width // block_px
+    n_y, n_x = ((height - 2) // 4) // rows_per_block, width // block_px
     if n_y < 2 or n_x < 2:
         return float("nan"), float("nan")
-    sample = frame[: n_y * rows_per_block * 4 : 4, : n_x * block_px].astype(np.float32)
-    # Differences between pixels two columns apart hold all of the noise and little of the image. The median of
-    # their magnitude would vanish on coarse grey levels, the mean over blocks of low variation does not.
+    above, middle, below = (
+        frame[i : i + n_y * rows_per_block * 4 : 4, : n_x * block_px].astype(np.float32) for i in range(3)
+    )
+    sample = np.maximum(np.minimum(above, middle), np.minimum(np.maximum(above, middle), below))
     blocks = sample.reshape(n_y, rows_per_block, n_x, block_px)
     means = blocks.mean(axis=(1, 3), dtype=np.float64)
+    # Differences between pixels two columns apart hold all of the noise and little of the image. Mean squares in
+    # blocks, unlike the median magnitude, do not vanish on coarse grey levels; their median leaves objects out.
     differences = sample[:, 2:] - sample[:, :-2]
     usable = (n_x * block_px - 2) // block_px
     squares = differences[:, : usable * block_px].reshape(n_y, rows_per_block, usable, block_px)
