@@ -51,17 +51,17 @@ def test_forked_children_read_right_planes_from_what_their_parent_had_open(movie
     source = CziSource(movie, reader=reader)
     assert read_values(source) == EXPECTED
     context = multiprocessing.get_context("fork")
-    queue = context.SimpleQueue()
-    children = [context.Process(target=lambda: queue.put(read_values(source))) for _ in range(3)]
+    pipes = [context.Pipe(duplex=False) for _ in range(3)]
+    children = [context.Process(target=lambda w=w: w.send(read_values(source))) for _, w in pipes]
     for child in children:
         child.start()
-    answers = []
-    for _ in children:
-        answers.append(queue.get())
-        # the parent reads on meanwhile, moving what a shared file position would share
+    # the parent reads on meanwhile, moving what a shared file position would share
+    for _ in range(5):
         assert read_values(source) == EXPECTED
+    answers = [answer.recv() if answer.poll(60) else "no answer" for answer, _ in pipes]
     for child in children:
-        child.join(60)
+        child.kill()
+        child.join()
     assert answers == [EXPECTED] * 3
 
 

@@ -224,6 +224,24 @@ def test_a_file_cut_before_its_directory_is_refused(tmp_path, unequal):
         CziSource(path).poll()
 
 
+@pytest.mark.parametrize("missing", [1, 100, 150, 500])
+def test_a_file_cut_after_its_directory_keeps_what_is_whole(tmp_path, missing):
+    blocks = [Block(noise(t, (8, 9)), {"T": t}) for t in range(4)]
+    content = CziBytes(blocks, directory_first=True).build()
+    ends = [content.index(block.pixels.tobytes()) + block.pixels.nbytes for block in blocks]
+    path = tmp_path / "cut.czi"
+    path.write_bytes(content[: ends[-1] - missing])
+    # the metadata are beyond the cut, so only the planes can be asked for
+    whole = tuple(t for t, end in enumerate(ends) if end <= ends[-1] - missing)
+    source = CziSource(path)
+    assert source.poll().complete == {(0, 0): whole}
+    assert len(whole) < 4
+    for t in whole:
+        np.testing.assert_array_equal(source.read(0, t, 0), blocks[t].pixels)
+    with pytest.raises(PlaneError, match="frame 3"):
+        source.read(0, 3, 0)
+
+
 def test_absent_file_and_folder(tmp_path):
     for path in (tmp_path / "none.czi", tmp_path):
         with pytest.raises(SourceError):
