@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,6 +22,10 @@ is 1e-5), and it costs little precision, since an optical point spread function 
 KERNEL_RADIUS_PX = 5
 """Radius of the sampled Gaussian: more than 4 sigma are left when it is moved by 0.7 px."""
 
+_TEMPLATE_SIGMA_PX = 1.4
+_SUPPORT_TO_NOISE = 8.0
+_SUPPORT_MARGIN_PX = 5
+_FEWEST_PIXELS = 60
 _MIN_GRADIENT_TO_NOISE = 1.5
 _LAPLACIAN = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
 
@@ -41,13 +46,17 @@ class TranslationReference:
         (n, 2) int, upper left corner of each tile, strongest tile first.
     patterns
         (n, 3, tile_px**2) float32: the smoothed tile without mean and plane, then its derivatives along y and x,
-        orthogonal to mean, plane and to the tile itself.
+        orthogonal to mean, plane and to the tile itself; all 0 where `weight` is.
+    weight
+        (n, tile_px**2) float32: 1 where the tile has structure and next to it, 0 where it shows background.
+    n_pixels
+        (n,) number of pixels of weight 1.
     pattern_energy
         (n,) sum of squares of the tile's own pattern.
-    steepest_gram_inverse
-        (n, 2, 2) inverse of the Gram matrix of the derivatives.
+    response_inverse
+        (n, 2, 2): gives the displacement from the projections on the derivatives (for a gain of 1, with a minus).
     vote_pattern
-        (n, side, side) float32: the tile's own pattern, reduced for the vote.
+        (n, side, side) float32: the whole smoothed tile without its mean, reduced for the vote.
     unit_covariance_px2
         (n, 2, 2) covariance of a tile's displacement for residuals of variance 1 and a gain of 1, the noise being
         white before smoothing.
@@ -58,8 +67,10 @@ class TranslationReference:
     tile_px: int
     tile_origin_yx_px: NDArray[np.int64]
     patterns: Float32
+    weight: Float32
+    n_pixels: Float64
     pattern_energy: Float64
-    steepest_gram_inverse: Float64
+    response_inverse: Float64
     unit_covariance_px2: Float64
     vote_pattern: Float32
 
@@ -94,17 +105,38 @@ def gaussian_taps(offset_px: float) -> Float64:
     return np.asarray(taps / taps.sum())
 
 
-def _derivative_taps() -> Float64:
-    """Derivative of the sampled Gaussian for correlation: a ramp of slope 1 gives 1."""
-    j = np.arange(-KERNEL_RADIUS_PX, KERNEL_RADIUS_PX + 1)
-    taps = j * gaussian_taps(0.0)
-    return np.asarray(taps / (taps @ j))
+def _taps(sigma_px: float) -> tuple[Float64, Float64]:
+    """Gaussian with sum 1, and its derivative for correlation: a ramp of slope 1 gives 1."""
+    radius = int(np.ceil(5 * sigma_px))
+    j = np.arange(-radius, radius + 1)
+    gauss = np.exp(-(j**2) / (2 * sigma_px**2))
+    gauss /= gauss.sum()
+    slope = j * gauss
+    return gauss, slope / (slope @ j)
+
+
+def _smooth(image: NDArray[np.floating[Any]], sigma_px: float, *, border: int = cv2.BORDER_REFLECT_101) -> Float64:
+    gauss, _ = _taps(sigma_px)
+    return np.asarray(cv2.sepFilter2D(image, -1, gauss, gauss, borderType=border))
+
+
+def _gradient(image: Float32, sigma_px: float) -> tuple[Float32, Float32]:
+    """Derivatives of the smoothed image along y and x."""
+    gauss, slope = _taps(sigma_px)
+    along_y = cv2.sepFilter2D(image, cv2.CV_32F, gauss, slope, borderType=cv2.BORDER_REFLECT_101)
+    along_x = cv2.sepFilter2D(image, cv2.CV_32F, slope, gauss, borderType=cv2.BORDER_REFLECT_101)
+    return np.asarray(along_y, np.float32), np.asarray(along_x, np.float32)
+
+
+def _squared_gradient(image: Float32, sigma_px: float) -> Float32:
+    along_y, along_x = _gradient(image, sigma_px)
+    return along_y**2 + along_x**2
 
 
 def default_tile_px(shape_yx: tuple[int, int]) -> int:
     """Choose the side of a tile by the size of the field, so that a small field still has several tiles."""
     side = min(shape_yx)
-    return 56 if side >= 2048 else 48 if side >= 1024 else 32 if side >= 256 else 24
+    return 56 if side >= 2048 else 48 if side >= 1024 else 40 if side >= 512 else 32 if side >= 256 else 24
 
 
 def prepare_reference(
@@ -140,8 +172,9 @@ def prepare_reference(
     Notes
     -----
     Tiles are centred on maxima of the gradient energy under a Gaussian window and do not overlap, so that they are
-    independent witnesses. A tile is kept where its gradient energy is well above that of the camera noise (noise
-    after Immerkaer [1]_, as a median, so that structure does not count as noise).
+    independent witnesses. Within a tile only what has structure counts. A tile is kept where its gradient energy is
+    well above that of the camera noise (noise after Immerkaer [1]_, as a median, so that structure does not count as
+    noise).
 
     References
     ----------
@@ -155,40 +188,47 @@ def prepare_reference(
         msg = f"tile_px must be an even number of at least 8 (found {side})"
         raise ValueError(msg)
     image = frame.astype(np.float32)
-    gauss, slope = gaussian_taps(0.0), _derivative_taps()
-    smooth = cv2.sepFilter2D(image, cv2.CV_32F, gauss, gauss, borderType=cv2.BORDER_REFLECT_101)
-    along_y = cv2.sepFilter2D(image, cv2.CV_32F, gauss, slope, borderType=cv2.BORDER_REFLECT_101)
-    along_x = cv2.sepFilter2D(image, cv2.CV_32F, slope, gauss, borderType=cv2.BORDER_REFLECT_101)
+    noise_sd = _noise_sd(image)
     # hot pixels are no landmarks: they stay where they are while the field moves
-    energy = _gradient_energy(frame)
-    origins = _tile_origins(energy, noise=_noise_gradient_energy(image), tile_px=side, max_tiles=max_tiles)
-    tiles = np.stack([_cut(stack, origins, side) for stack in (smooth, along_y, along_x)], axis=1)
-    pattern, steepest = _steepest_patterns(tiles, side)
-    gram = np.einsum("nip,njp->nij", steepest, steepest, dtype=np.float64)
-    usable = np.linalg.det(gram) > 1e-9 * np.maximum(np.trace(gram, axis1=1, axis2=2), 1e-12) ** 2
-    pattern, steepest, gram, origins = pattern[usable], steepest[usable], gram[usable], origins[usable]
-    inverse = np.linalg.inv(gram) if len(gram) else np.zeros((0, 2, 2))
+    calm = cv2.medianBlur(frame, 3).astype(np.float32)
+    origins = _tile_origins(
+        _squared_gradient(calm, SMOOTHING_SIGMA_PX),
+        noise=_noise_gradient_energy(noise_sd, SMOOTHING_SIGMA_PX),
+        tile_px=side,
+        max_tiles=max_tiles,
+    )
+    support = _support(calm, noise_sd)
+    near = (_smooth(image, SMOOTHING_SIGMA_PX), *_gradient(image, SMOOTHING_SIGMA_PX))
+    far = _gradient(image, _TEMPLATE_SIGMA_PX)
+    tiles = np.stack([_cut(layer, origins, side) for layer in (support, *near, *far)], axis=1)
+    usable = tiles[:, 0].sum(axis=1) >= _FEWEST_PIXELS
+    tiles, origins = tiles[usable], origins[usable]
+    pattern, steepest, response = _steepest_patterns(tiles, side)
+    usable = np.abs(np.linalg.det(response)) > 1e-9 * np.maximum(np.trace(response, axis1=1, axis2=2), 1e-12) ** 2
+    tiles, origins = tiles[usable], origins[usable]
+    pattern, steepest, inverse = pattern[usable], steepest[usable], np.linalg.inv(response[usable])
     # white noise that was smoothed is correlated: its variance along a pattern is that of the pattern smoothed again
     again = np.zeros((len(origins), 2, side * side))
-    for i, pair in enumerate(steepest.astype(np.float64).reshape(-1, 2, side, side)):
+    for i, pair in enumerate(steepest.reshape(-1, 2, side, side)):
         for axis in range(2):
-            again[i, axis] = cv2.sepFilter2D(
-                pair[axis], cv2.CV_64F, gauss, gauss, borderType=cv2.BORDER_CONSTANT
-            ).ravel()
-    smoothed_noise_variance = float((gauss**2).sum() ** 2)
+            again[i, axis] = _smooth(pair[axis], SMOOTHING_SIGMA_PX, border=cv2.BORDER_CONSTANT).ravel()
+    smoothed_noise_variance = float((gaussian_taps(0.0) ** 2).sum() ** 2)
     projected = np.einsum("nip,njp->nij", again, again) / smoothed_noise_variance
+    whole = tiles[:, 1] - tiles[:, 1].mean(axis=1, keepdims=True)
     coarse = coarse_frame(frame, search_radius_px=search_radius_px)
     step = vote_reduction(coarse.reduction)
-    tall = pattern.astype(np.float32).reshape(len(origins) * side, side)
+    tall = whole.astype(np.float32).reshape(len(origins) * side, side)
     return TranslationReference(
         frame=frame,
         coarse=coarse,
         tile_px=side,
         tile_origin_yx_px=origins,
         patterns=np.concatenate([pattern[:, None], steepest], axis=1).astype(np.float32),
+        weight=tiles[:, 0].astype(np.float32),
+        n_pixels=tiles[:, 0].sum(axis=1),
         pattern_energy=np.einsum("np,np->n", pattern, pattern),
-        steepest_gram_inverse=inverse,
-        unit_covariance_px2=np.einsum("nij,njk,nkl->nil", inverse, projected, inverse),
+        response_inverse=inverse,
+        unit_covariance_px2=np.einsum("nij,njk,nlk->nil", inverse, projected, inverse),
         vote_pattern=area_reduced(tall, step).reshape(len(origins), side // step, side // step),
     )
 
@@ -203,21 +243,27 @@ def check_frame(frame: NDArray[np.generic], *, name: str) -> None:
         raise ValueError(msg)
 
 
-def _gradient_energy(frame: NDArray[np.uint8] | NDArray[np.uint16]) -> Float32:
-    """Squared gradient of the frame without single hot pixels."""
-    calm = cv2.medianBlur(frame, 3).astype(np.float32)
-    gauss, slope = gaussian_taps(0.0), _derivative_taps()
-    along_y = cv2.sepFilter2D(calm, cv2.CV_32F, gauss, slope, borderType=cv2.BORDER_REFLECT_101)
-    along_x = cv2.sepFilter2D(calm, cv2.CV_32F, slope, gauss, borderType=cv2.BORDER_REFLECT_101)
-    return np.asarray(along_y**2 + along_x**2, np.float32)
-
-
-def _noise_gradient_energy(image: Float32) -> float:
-    """Squared gradient that camera noise alone has after smoothing."""
+def _noise_sd(image: Float32) -> float:
+    """Sd of the camera noise of the background."""
     laplacian = cv2.filter2D(image, cv2.CV_32F, _LAPLACIAN, borderType=cv2.BORDER_REFLECT_101)
-    noise_sd = float(np.median(np.abs(laplacian))) / 0.6745 / 6.0
-    gauss, slope = gaussian_taps(0.0), _derivative_taps()
+    return float(np.median(np.abs(laplacian))) / 0.6745 / 6.0
+
+
+def _noise_gradient_energy(noise_sd: float, sigma_px: float) -> float:
+    """Squared gradient that camera noise alone has after smoothing."""
+    gauss, slope = _taps(sigma_px)
     return 2.0 * noise_sd**2 * float((gauss**2).sum() * (slope**2).sum())
+
+
+def _support(image: Float32, noise_sd: float) -> Float32:
+    """1 where there is structure, and a little around it; 0 elsewhere.
+
+    Background that is left out adds no noise to a template, and what passes there does not pull at it.
+    """
+    energy = _squared_gradient(image, _TEMPLATE_SIGMA_PX)
+    least = max(_SUPPORT_TO_NOISE * _noise_gradient_energy(noise_sd, _TEMPLATE_SIGMA_PX), 1e-6)
+    around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * _SUPPORT_MARGIN_PX + 1,) * 2)
+    return np.asarray(cv2.dilate((energy > least).astype(np.uint8), around), np.float32)
 
 
 def _tile_origins(energy: Float32, *, noise: float, tile_px: int, max_tiles: int) -> NDArray[np.int64]:
@@ -252,15 +298,26 @@ def _cut(image: Float32, origins: NDArray[np.int64], side: int) -> Float64:
     return np.array(tiles, np.float64).reshape(len(origins), side * side)
 
 
-def _steepest_patterns(tiles: Float64, side: int) -> tuple[Float64, Float64]:
-    """Make pattern and derivatives orthogonal to mean and plane, and the derivatives to the pattern."""
+def _steepest_patterns(tiles: Float64, side: int) -> tuple[Float64, Float64, Float64]:
+    """Make templates for gain and displacement from (n, 6, side**2) layers.
+
+    The layers are: weight, smoothed tile, its two derivatives, and the derivatives of the tile smoothed more widely.
+    The latter, weighted and orthogonal to mean, plane and tile, are the templates for the displacement; what a
+    displacement of 1 px adds to their projections is the response, (n, 2, 2).
+    """
     line = np.linspace(-1, 1, side)
     plane = np.stack([np.ones((side, side)), *np.broadcast_arrays(line[:, None], line[None, :])]).reshape(3, -1)
-    plane /= np.linalg.norm(plane, axis=1, keepdims=True)
-    if len(tiles) == 0:
-        return tiles[:, 0], tiles[:, 1:]
-    tiles = tiles - np.einsum("nkp,jp->nkj", tiles, plane) @ plane
-    pattern = tiles[:, 0]
-    energy = np.einsum("np,np->n", pattern, pattern)
-    along = np.einsum("nkp,np->nk", tiles[:, 1:], pattern) / np.maximum(energy, 1e-12)[:, None]
-    return pattern, tiles[:, 1:] - along[..., None] * pattern[:, None]
+    n = len(tiles)
+    pattern, steepest = np.zeros((n, side * side)), np.zeros((n, 2, side * side))
+    for i, (weight, tile, _, _, *wide) in enumerate(tiles):
+        inside = weight > 0
+        basis, _ = np.linalg.qr(plane[:, inside].T)
+        own = tile[inside] - basis @ (basis.T @ tile[inside])
+        pattern[i, inside] = own
+        own = own / max(float(np.linalg.norm(own)), 1e-12)
+        for axis in range(2):
+            template = wide[axis][inside]
+            template = template - basis @ (basis.T @ template)
+            steepest[i, axis, inside] = template - own * (own @ template)
+    response = np.einsum("nip,njp->nij", steepest, tiles[:, 2:4])
+    return pattern, steepest, response

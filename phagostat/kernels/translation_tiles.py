@@ -364,17 +364,20 @@ def _moved(patches: Float32, fraction: Float64, side: int) -> Float32:
 def _fit_tiles(
     reference: TranslationReference, chosen: NDArray[np.int64], patterns: Float32, moved: Float32
 ) -> _TileFit:
-    """Fit ``moved = a * (reference - d . gradient) + b + plane`` in each tile; takes the mean off `moved`."""
-    pixels = moved.shape[1]
-    mean = moved.mean(axis=1, dtype=np.float64)
+    """Fit ``moved = a * (reference - d . gradient) + b + plane`` in each tile.
+
+    `moved` is weighted and loses its mean in place.
+    """
+    pixels, weight = reference.n_pixels[chosen], reference.weight[chosen]
+    mean = np.einsum("np,np->n", moved, weight).astype(np.float64) / pixels
     moved -= mean[:, None].astype(np.float32)
+    moved *= weight
     energy = np.maximum(reference.pattern_energy[chosen], 1e-12)
     along = np.einsum("nkp,np->nk", patterns, moved).astype(np.float64)
     total = np.einsum("np,np->n", moved, moved).astype(np.float64)
     along_pattern, along_steepest = along[:, 0], along[:, 1:]
-    inverse = reference.steepest_gram_inverse[chosen]
     gain = along_pattern / energy
-    response = np.einsum("nij,nj->ni", inverse, along_steepest)
+    response = np.einsum("nij,nj->ni", reference.response_inverse[chosen], along_steepest)
     explained = along_pattern**2 / energy + np.einsum("ni,ni->n", along_steepest, response)
     # 1e-12 of the energy: exact copies have no residual, and need a finite weight
     variance = np.maximum(total - explained, 1e-12 * np.maximum(total, 1.0)) / (pixels - 6)
