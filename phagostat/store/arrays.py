@@ -202,7 +202,8 @@ def read_plane(root: Path, path: str, index: tuple[int, ...]) -> NDArray[Any]:
 
 def _open(root: Path, path: str, *, mode: Literal["r", "r+"]) -> zarr.Array[Any]:
     try:
-        return zarr.open_array(root / path, mode=mode, zarr_format=3)
+        # this option is no part of an array's metadata: without it an all-zero plane would leave no chunk
+        return zarr.open_array(root / path, mode=mode, zarr_format=3).with_config({"write_empty_chunks": True})
     except FileNotFoundError as error:
         raise StoreError("an array is gone", where=root / path, remedy="choose a new output") from error
     except OSError as error:
