@@ -106,8 +106,9 @@ def sharpness(
         return _none("the frame is smaller than a window", float("nan"))
     blurred = _gaussian(frame.astype(np.float32), fine_sigma_px)
     fine = cv2.Laplacian(blurred, cv2.CV_32F, ksize=1)
-    # Smooth already, the frame can be halved before it is smoothed further; a pixel there is two wide.
-    further = float(np.sqrt(coarse_sigma_px**2 - fine_sigma_px**2)) / 2
+    # Smooth already, the frame can be halved before it is smoothed further; a pixel there is two wide, and averaging
+    # two adds the variance of a box, a quarter.
+    further = float(np.sqrt(coarse_sigma_px**2 - fine_sigma_px**2 - 0.25)) / 2
     half = _averaged(blurred, 2)
     coarse = cv2.Laplacian(_gaussian(half, further), cv2.CV_32F, ksize=1, scale=0.25)
     return _band_ratio(
