@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import statistics
 from typing import Any
 
-from phagostat.engine.work import Job
+from phagostat.engine.work import Job, json_number
 from phagostat.model.acquisition import ChannelRole, Scene
 from phagostat.store.arrays import ImageSpec, create_root, ensure_image, ensure_labels, ensure_planes, fits
 from phagostat.store.commits import CommitLog
@@ -90,8 +92,8 @@ def interval_s(scene: Scene) -> float | None:
     """Median time between frames in s; None where the source has no times, or one frame."""
     if scene.times_s is None or len(scene.times_s) < 2:
         return None
-    steps = [b - a for a, b in zip(scene.times_s, scene.times_s[1:], strict=False)]
-    return round(statistics.median(steps), 6)
+    steps = [b - a for a, b in itertools.pairwise(scene.times_s) if math.isfinite(b - a)]
+    return round(statistics.median(steps), 6) if steps else None
 
 
 def _make(job: Job, log: CommitLog, spec: ImageSpec) -> None:
@@ -115,7 +117,7 @@ def _scene_attributes(job: Job, scene: Scene) -> dict[str, Any]:
     known = job.acquisition
     return {
         "scene_name": scene.name,
-        "times_s": list(scene.times_s) if scene.times_s is not None else None,
+        "times_s": [json_number(t) for t in scene.times_s] if scene.times_s is not None else None,
         "times_origin": (known.times_origin if known else job.source.metadata.times_origin).name,
         "frames": scene.n_frames,
     }

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec, ZstdCodec
 
 from phagostat.model.errors import StoreError
+from phagostat.store.chunks import ChunkCodec, write_chunk
 from phagostat.store.digests import array_digest
 from phagostat.store.files import storage_error, sync_file
 
@@ -157,6 +158,7 @@ class PlaneWriter:
     def __init__(self, root: Path, path: str, *, fsync: bool = False) -> None:
         self.root, self.path, self.fsync = root, path, fsync
         self._array = _open(root, path, mode="r+")
+        self._codec = ChunkCodec(self._array)
 
     def write(self, index: tuple[int, ...], plane: NDArray[Any]) -> tuple[str, str]:
         """Write one plane, one whole chunk; give the chunk's path relative to the root and its digest.
@@ -178,7 +180,7 @@ class PlaneWriter:
             raise StoreError("a plane lies outside its array", where=self.root / self.path, found=f"{index} of {shape}")
         chunk = chunk_path(self.path, index)
         try:
-            self._array[index] = plane
+            write_chunk(self.root / chunk, self._codec.encode(plane))
             if self.fsync:
                 sync_file(self.root / chunk)
         except OSError as error:
@@ -186,18 +188,44 @@ class PlaneWriter:
         return chunk, array_digest(plane)
 
 
-def read_plane(root: Path, path: str, index: tuple[int, ...]) -> NDArray[Any]:
-    """Read one plane.
+class PlaneReader:
+    """Reads planes of one array, with their checksums.
+
+    Parameters
+    ----------
+    root
+        Image root.
+    path
+        The array, relative to the root.
 
     Raises
     ------
     StoreError
-        If it is not there or does not match its checksum.
+        If the array is not there.
     """
-    try:
-        return np.asarray(_open(root, path, mode="r")[index])
-    except (OSError, ValueError, RuntimeError) as error:
-        raise StoreError("a chunk is damaged", where=root / chunk_path(path, index), found=error) from error
+
+    def __init__(self, root: Path, path: str) -> None:
+        self.root, self.path = root, path
+        self._codec = ChunkCodec(_open(root, path, mode="r"))
+
+    def read(self, index: tuple[int, ...]) -> NDArray[Any]:
+        """Read one plane.
+
+        Raises
+        ------
+        StoreError
+            If it is not there, cannot be decoded, or does not match its checksum.
+        """
+        chunk = self.root / chunk_path(self.path, index)
+        try:
+            return self._codec.decode(chunk.read_bytes())
+        except (OSError, ValueError) as error:
+            raise StoreError("a chunk is damaged", where=chunk, found=error) from error
+
+
+def read_plane(root: Path, path: str, index: tuple[int, ...]) -> NDArray[Any]:
+    """Read one plane: for many of an array, keep a :class:`PlaneReader`."""
+    return PlaneReader(root, path).read(index)
 
 
 def _open(root: Path, path: str, *, mode: Literal["r", "r+"]) -> zarr.Array[Any]:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import zarr
 
 from phagostat.model.errors import StoreError
-from phagostat.store.arrays import read_plane, split_chunk_path
+from phagostat.store.arrays import PlaneReader, chunk_path, read_plane, split_chunk_path
 from phagostat.store.digests import array_digest, value_digest
 from phagostat.store.layout import Layout
 from phagostat.store.tables import table_digest
@@ -27,10 +27,13 @@ def missing_chunks(root: Path, chunks: Iterable[str]) -> list[str]:
 def damaged_chunks(root: Path, chunks: Mapping[str, str]) -> list[str]:
     """Those of the promised chunks that are gone or whose decoded content has another digest."""
     bad = []
+    readers: dict[str, PlaneReader] = {}
     for chunk, digest in chunks.items():
         path, index = split_chunk_path(chunk)
         try:
-            whole = (root / chunk).is_file() and array_digest(read_plane(root, path, index)) == digest
+            if path not in readers:
+                readers[path] = PlaneReader(root, path)
+            whole = array_digest(readers[path].read(index)) == digest
         except StoreError:
             whole = False
         if not whole:
@@ -66,10 +69,11 @@ def read_contents(layout: Layout) -> Contents:
         arrays[path] = value_digest(document)
         if document.get("node_type") == "array":
             array = zarr.open_array(layout.images / path, mode="r", zarr_format=3)
+            reader = PlaneReader(layout.images, path)
             for index in np.ndindex(*array.shape[:-2]):
-                chunk = "/".join([path, "c", *map(str, index), "0", "0"])
+                chunk = chunk_path(path, index)
                 if (layout.images / chunk).is_file():
-                    chunks[chunk] = array_digest(read_plane(layout.images, path, index))
+                    chunks[chunk] = array_digest(reader.read(index))
     tables = {
         file.stem: table_digest(pq.read_table(file)) for file in sorted(layout.tables.glob("*.parquet"))
     }  # CSV exports repeat them
