@@ -25,6 +25,14 @@ _CONFIGURATION = {
     "distributed.worker.memory.terminate": 0.95,
     "distributed.comm.timeouts.connect": "60s",
     "distributed.admin.large-graph-warning-threshold": "10MB",
+    "distributed.nanny.pre-spawn-environ": {
+        # planes are a few MB each: kept on the heap they are not given back to the system, and zeroed again, every time
+        "MALLOC_MMAP_THRESHOLD_": 32 * 2**20,
+        "MALLOC_TRIM_THRESHOLD_": 256 * 2**20,
+        "OMP_NUM_THREADS": 1,
+        "MKL_NUM_THREADS": 1,
+        "OPENBLAS_NUM_THREADS": 1,
+    },
 }
 
 
