@@ -11,6 +11,7 @@ from phagostat.simulate.life import NEVER, Aggregates, Cells
 from phagostat.simulate.painting import Image, Texture, paint_spots
 from phagostat.simulate.population import Spots
 from phagostat.simulate.ranges import SceneParameters
+from phagostat.simulate.semi import paint_patch
 
 Floats = NDArray[np.float64]
 
@@ -50,6 +51,13 @@ def paint_elements(
 ) -> None:  # fmt: skip
     """Add pieces of aggregates, each blurred by its own ``extra_sigma`` (native px) without loss of light."""
     elements = aggregates.elements
+    if elements.patches is not None:
+        for piece, place, factor, sigma_px in zip(pieces, position, weight, extra_sigma, strict=True):
+            paint_patch(
+                canvas, elements.patches[piece], position=place, step_px=elements.patch_step_px, weight=float(factor),
+                extra_sigma_px=float(sigma_px),
+            )  # fmt: skip
+        return
     sigma = np.hypot(elements.sigma[pieces], extra_sigma)
     amplitude = elements.amplitude[pieces] * weight * (elements.sigma[pieces] / sigma) ** 2
     paint_spots(canvas, position=position, sigma=sigma, amplitude=amplitude)

@@ -65,6 +65,8 @@ class Cells:
         Their protrusions.
     seed
         (C,) seeds of the cells' textures.
+    outlines
+        (C, N_ANGLES) outlines of real cells, which keep their shape; None for cells that are drawn.
     """
 
     position: Floats
@@ -76,6 +78,7 @@ class Cells:
     rate: Floats
     horns: Horns
     seed: Ints
+    outlines: Floats | None = None
 
     def size(self, cell: int, frame: int) -> float:
         """Give the factor on the radius: a dying cell rounds up within a few frames."""
@@ -85,6 +88,8 @@ class Cells:
     def outline(self, cell: int, frame: int) -> Floats:
         """Give the radius in ``N_ANGLES`` directions from -pi, as ``arctan2(dy, dx)`` counts them."""
         size = self.size(cell, frame)
+        if self.outlines is not None:
+            return np.asarray(self.outlines[cell] * size)
         spectrum = np.zeros(N_ANGLES // 2 + 1, dtype=np.complex128)
         spectrum[_MODES] = (
             self.amplitude[cell] * np.exp(1j * (self.phase[cell] + self.rate[cell] * frame)) * N_ANGLES / 2
@@ -114,6 +119,10 @@ class Elements:
         (B,) peak brightness in counts.
     captured
         (B,) frame from which the piece is inside a cell, or NEVER.
+    patches
+        Pixels of the pieces of real cut-outs; None for blobs.
+    patch_step_px
+        Native px per px of a patch.
     """
 
     aggregate: Ints
@@ -121,6 +130,8 @@ class Elements:
     sigma: Floats
     amplitude: Floats
     captured: Ints
+    patches: tuple[NDArray[np.float32], ...] | None = None
+    patch_step_px: float = 1.0
 
 
 @dataclass

@@ -108,7 +108,7 @@ def compare(simulated: list[PairLook], real: PairLook) -> dict[str, float]:
     simulated
         Measures of several simulated frames; single ones scatter by chance, as real ones do.
     real
-        Measures of the real frame.
+        Measures of the real frame; where it has no aggregate of a size, the ratio is NaN.
     """
     ratios: dict[str, float] = {}
     for channel in ("aggregates", "cells"):
@@ -120,6 +120,8 @@ def compare(simulated: list[PairLook], real: PairLook) -> dict[str, float]:
             upper, lower = WAVELENGTH_EDGES_PX[index], WAVELENGTH_EDGES_PX[index + 1]
             ratios[f"{channel} power {upper:g}-{lower:g} px"] = value
     counts = np.mean([look.n_aggregates_per_megapixel for look in simulated], axis=0)
-    for index, value in enumerate((counts / real.n_aggregates_per_megapixel).tolist()):
+    known = real.n_aggregates_per_megapixel
+    shares = np.divide(counts, known, out=np.full(len(known), np.nan), where=known > 0)
+    for index, value in enumerate(shares.tolist()):
         ratios[f"aggregates of {AREA_EDGES_PX[index]}-{AREA_EDGES_PX[index + 1]} px2"] = value
     return ratios

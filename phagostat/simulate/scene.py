@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from phagostat.simulate import fluorescence, phase
+from phagostat.model.errors import SettingsError
+from phagostat.simulate import fluorescence, phase, semi
 from phagostat.simulate.conditions import draw_conditions
 from phagostat.simulate.life import live
 from phagostat.simulate.painting import Image, Texture, blur, paint_spots
 from phagostat.simulate.population import (
+    Domain,
     assign_fates,
     draw_blobs,
     draw_cells,
@@ -19,12 +22,13 @@ from phagostat.simulate.population import (
     place_clumps,
     visible_domain,
 )
-from phagostat.simulate.spec import AGGREGATES_CHANNEL, CELLS_CHANNEL, SimulationSpec
+from phagostat.simulate.real import load_material
+from phagostat.simulate.spec import AGGREGATES_CHANNEL, CELLS_CHANNEL, Mode, SimulationSpec
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.uint16]
 
-_CONDITIONS, _CELLS, _AGGREGATES, _LIFE, _FIXED, _NOISE = range(1, 7)
+_CONDITIONS, _CELLS, _AGGREGATES, _LIFE, _FIXED, _NOISE, _REAL = range(1, 8)
 _LEAST_BLUR_PX = 0.05  # a narrower Gaussian changes no pixel by a count
 
 
@@ -59,6 +63,14 @@ class SceneSimulation:
             n_frames=self.n_frames, interval_s=spec.interval_s, shape_yx=self.shape_yx, parameters=self.parameters,
             overrides=self.overrides, random=spec.random(scene, _CONDITIONS),
         )  # fmt: skip
+        self._material = None
+        if spec.mode is Mode.SEMI:
+            if spec.data is None:
+                raise SettingsError(
+                    "mode semi needs real microscopy", found="no data", remedy="give its folder as data="
+                )
+            self._material = load_material(Path(spec.data))
+        self._real_looks: list[semi.RealLook] = []
         self._populate()
         self._area_key: bytes | None = None
         self._area_rows: AreaRows | None = None
@@ -75,14 +87,24 @@ class SceneSimulation:
             domain=for_cells, centre_yx=centre, n_frames=self.n_frames, interval_min=self._interval_min,
             pixel_size_um=spec.pixel_size_um, parameters=parameters, random=spec.random(scene, _CELLS),
         )  # fmt: skip
+        if self._material is not None:
+            self.cells, self._real_looks = semi.draw_real_looks(
+                material=self._material, cells=self.cells, random=spec.random(scene, _REAL)
+            )
         random = spec.random(scene, _AGGREGATES)
         anchor = place_clumps(
             domain=on_glass, shape_yx=self.shape_yx, pixel_size_um=spec.pixel_size_um, parameters=parameters,
             random=random,
         )  # fmt: skip
-        elements = draw_blobs(
-            n_aggregates=len(anchor), pixel_size_um=spec.pixel_size_um, parameters=parameters, random=random
-        )
+        if self._material is None:
+            elements = draw_blobs(
+                n_aggregates=len(anchor), pixel_size_um=spec.pixel_size_um, parameters=parameters, random=random
+            )
+        else:
+            elements = semi.draw_pieces(
+                material=self._material, n_aggregates=len(anchor), pixel_size_um=spec.pixel_size_um,
+                parameters=parameters, random=random,
+            )  # fmt: skip
         self.aggregates = assign_fates(
             anchor=anchor, elements=elements, n_frames=self.n_frames, interval_min=self._interval_min,
             pixel_size_um=spec.pixel_size_um, reduction=spec.reduction, parameters=parameters, random=random,
@@ -91,8 +113,14 @@ class SceneSimulation:
             cells=self.cells, aggregates=self.aggregates, domain=for_cells, interval_min=self._interval_min,
             pixel_size_um=spec.pixel_size_um, parameters=parameters, random=spec.random(scene, _LIFE),
         )  # fmt: skip
-        random = spec.random(scene, _FIXED)
-        self._seat = random.normal(0.0, 0.2, (len(elements.aggregate), 2))
+        self._draw_surroundings(on_glass)
+
+    def _draw_surroundings(self, on_glass: Domain) -> None:
+        """Draw what does not take part: dust, haze, debris, glow and, for drawn cells, what makes them look alike."""
+        spec, parameters = self.spec, self.parameters
+        um = 1.0 / spec.pixel_size_um
+        random = spec.random(self.scene, _FIXED)
+        self._seat = random.normal(0.0, 0.2, (len(self.aggregates.elements.aggregate), 2))
         bright = parameters.brightness_counts
         self._dust = draw_spots(
             density_per_mm2=parameters.dust_density_per_mm2, domain=on_glass, sigma_um=(0.18, 0.3),
@@ -116,6 +144,9 @@ class SceneSimulation:
             Texture.draw(period_px=400 * um, shortest_px=40 * um, corner_px=120 * um, slope=4.0, random=random)
             for _ in range(2)
         ]
+        self._looks: list[phase.Look] = []
+        if self._material is not None:
+            return
         self._looks = [
             phase.draw_look(
                 kind=int(kind), seed=int(seed), pixel_size_um=spec.pixel_size_um, interval_min=self._interval_min,
@@ -146,17 +177,15 @@ class SceneSimulation:
             canvas, aggregates=self.aggregates, cells=self.cells, frame=frame, origin_yx=origin, defocus_px=defocus,
             interval_min=self._interval_min, parameters=parameters, seat=self._seat,
         )  # fmt: skip
-        for spots in (self._dust, self._haze):
-            fluorescence.paint_fixed(canvas, spots=spots, origin_yx=origin, defocus_px=defocus)
-        fluorescence.paint_cell_glow(
-            canvas, glow=self._glow, cells=self.cells, frame=frame, origin_yx=origin, defocus_px=defocus,
-            autofluorescence_counts=parameters.cell_autofluorescence_counts,
-        )  # fmt: skip
+        if self._material is None:
+            for spots in (self._dust, self._haze):
+                fluorescence.paint_fixed(canvas, spots=spots, origin_yx=origin, defocus_px=defocus)
+            fluorescence.paint_cell_glow(
+                canvas, glow=self._glow, cells=self.cells, frame=frame, origin_yx=origin, defocus_px=defocus,
+                autofluorescence_counts=parameters.cell_autofluorescence_counts,
+            )  # fmt: skip
         canvas *= np.float32(conditions.bleaching[frame])
-        fluorescence.paint_background(
-            canvas, texture=self._uneven[0], level_counts=parameters.glow_counts, unevenness=parameters.glow_unevenness,
-            origin_yx=origin,
-        )  # fmt: skip
+        self._add_background(canvas, origin, AGGREGATES_CHANNEL, parameters.glow_counts, parameters.glow_unevenness)
         return self._lit(canvas, frame, AGGREGATES_CHANNEL)
 
     def clean_cells(self, frame: int, *, shift_yx_px: tuple[float, float] | None = None) -> Image:
@@ -166,23 +195,38 @@ class SceneSimulation:
         margin = int(np.ceil(4 * sigma)) + 1 if sigma > _LEAST_BLUR_PX else 0
         canvas = np.zeros((self.shape_yx[0] + 2 * margin, self.shape_yx[1] + 2 * margin), dtype=np.float32)
         origin = -(self.conditions.shift_yx_px[frame] if shift_yx_px is None else np.array(shift_yx_px)) - margin
-        paint_spots(
-            canvas, position=self._debris.position - origin, sigma=self._debris.sigma, amplitude=self._debris.amplitude
-        )
+        debris = self._debris
+        paint_spots(canvas, position=debris.position - origin, sigma=debris.sigma, amplitude=debris.amplitude)
         for cell, look in enumerate(self._looks):
             phase.paint_cell(
                 canvas, cells=self.cells, cell=cell, frame=frame, look=look, origin_yx=origin,
                 pixel_size_um=self.spec.pixel_size_um, contrast=parameters.phase_contrast,
             )  # fmt: skip
+        for cell, real_look in enumerate(self._real_looks):
+            semi.paint_real_cell(
+                canvas, cells=self.cells, cell=cell, frame=frame, look=real_look, origin_yx=origin,
+                contrast=parameters.phase_contrast,
+            )  # fmt: skip
         if margin:
             canvas = blur(canvas, sigma)[margin:-margin, margin:-margin]
         np.maximum(canvas, np.float32(-0.9), out=canvas)  # no light below darkness
-        fluorescence.paint_background(
-            canvas, texture=self._uneven[1], level_counts=1.0, unevenness=parameters.background_unevenness,
-            origin_yx=origin + margin,
-        )  # fmt: skip
+        self._add_background(canvas, origin + margin, CELLS_CHANNEL, 1.0, parameters.background_unevenness)
         canvas *= np.float32(parameters.phase_background_counts)
         return self._lit(canvas, frame, CELLS_CHANNEL)
+
+    def _add_background(self, canvas: Image, origin: Floats, channel: int, level: float, unevenness: float) -> None:
+        """Add the glow of the medium: a drawn texture, or the smooth part of a real field."""
+        if self._material is None:
+            fluorescence.paint_background(
+                canvas, texture=self._uneven[channel], level_counts=level, unevenness=unevenness, origin_yx=origin
+            )
+            return
+        field = self._material.background
+        if channel == AGGREGATES_CHANNEL:
+            field, level = self._material.glow, self._material.glow_grey * semi.counts_per_grey(self.parameters)
+        y, x = (np.arange(size) + start for size, start in zip(canvas.shape, origin, strict=True))
+        width = semi.glow_field_px(self.spec.pixel_size_um)
+        canvas += np.float32(level) * semi.cosine_field(field, y=y, x=x, field_px=width)
 
     def _lit(self, canvas: Image, frame: int, channel: int) -> Image:
         """Apply the lamp: brightness, vignette and tilt, which stay with the camera whatever the stage does."""
@@ -303,6 +347,11 @@ class SceneSimulation:
 
     def label_image(self, frame: int) -> Counts:
         """Give the cells of a frame as it is seen (shifted), on the analysis grid; label = cell + 1."""
+        if self._material is not None:
+            return semi.label_real_cells(
+                cells=self.cells, looks=self._real_looks, frame=frame, shape_yx=self.shape_yx,
+                origin_yx=-self.conditions.shift_yx_px[frame], reduction=self.spec.reduction,
+            )  # fmt: skip
         return phase.label_cells(
             cells=self.cells, frame=frame, shape_yx=self.shape_yx, origin_yx=-self.conditions.shift_yx_px[frame],
             reduction=self.spec.reduction,
