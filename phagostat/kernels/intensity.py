@@ -329,21 +329,18 @@ def _block_structure(frame: NDArray[np.integer], block_px: int) -> tuple[float, 
     n_y, n_x = ((height - 2) // 4) // rows_per_block, width // block_px
     if n_y < 2 or n_x < 2:
         return float("nan"), float("nan")
-    above, middle, below = (
-        frame[i : i + n_y * rows_per_block * 4 : 4, : n_x * block_px].astype(np.float32) for i in range(3)
-    )
-    sample = np.maximum(np.minimum(above, middle), np.minimum(np.maximum(above, middle), below))
-    blocks = sample.reshape(n_y, rows_per_block, n_x, block_px)
-    means = blocks.mean(axis=(1, 3), dtype=np.float64)
+    above, middle, below = (frame[i : i + n_y * rows_per_block * 4 : 4, : n_x * block_px] for i in range(3))
+    sample = np.maximum(np.minimum(above, middle), np.minimum(np.maximum(above, middle), below)).astype(np.float32)
+    means = cv2.resize(sample, (n_x, n_y), interpolation=cv2.INTER_AREA)
     # Differences between pixels two columns apart hold all of the noise and little of the image. Mean squares in
     # blocks, unlike the median magnitude, do not vanish on coarse grey levels; their median leaves objects out.
     differences = sample[:, 2:] - sample[:, :-2]
-    usable = (n_x * block_px - 2) // block_px
-    squares = differences[:, : usable * block_px].reshape(n_y, rows_per_block, usable, block_px)
-    local = np.einsum("arbc,arbc->ab", squares, squares, optimize=False) / (2.0 * rows_per_block * block_px)
+    columns = (n_x * block_px - 2) // block_px
+    squares = np.square(differences[:, : columns * block_px])
+    local = cv2.resize(squares, (columns, n_y), interpolation=cv2.INTER_AREA) / 2
     noise_variance = float(np.median(local))
     expected = noise_variance / (rows_per_block * block_px)
-    variance = float(means.var())
+    variance = float(means.var(dtype=np.float64))
     if expected == 0:
         # Without noise any variation between blocks is image, and none is none.
         return (float("inf") if variance > 0 else float("nan")), float(np.sqrt(variance))
