@@ -48,9 +48,12 @@ class TranslationReference:
         (n, 3, tile_px**2) float32: the smoothed tile without mean and plane, then its derivatives along y and x,
         orthogonal to mean, plane and to the tile itself; all 0 where `weight` is.
     weight
-        (n, tile_px**2) float32: 1 where the tile has structure and next to it, 0 where it shows background.
+        (n, tile_px**2) float32: 0 where the tile shows background, elsewhere the inverse of the noise's sd relative to
+        the background's; templates are made of weighted pixels and meet weighted pixels.
+    weight_energy
+        (n,) sum of squares of `weight`.
     n_pixels
-        (n,) number of pixels of weight 1.
+        (n,) number of pixels with a weight.
     pattern_energy
         (n,) sum of squares of the tile's own pattern.
     response_inverse
@@ -68,6 +71,7 @@ class TranslationReference:
     tile_origin_yx_px: NDArray[np.int64]
     patterns: Float32
     weight: Float32
+    weight_energy: Float64
     n_pixels: Float64
     pattern_energy: Float64
     response_inverse: Float64
@@ -197,11 +201,11 @@ def prepare_reference(
         tile_px=side,
         max_tiles=max_tiles,
     )
-    support = _support(calm, noise_sd)
+    weight = _support(calm, noise_sd) * _precision(image)
     near = (_smooth(image, SMOOTHING_SIGMA_PX), *_gradient(image, SMOOTHING_SIGMA_PX))
     far = _gradient(image, _TEMPLATE_SIGMA_PX)
-    tiles = np.stack([_cut(layer, origins, side) for layer in (support, *near, *far)], axis=1)
-    usable = tiles[:, 0].sum(axis=1) >= _FEWEST_PIXELS
+    tiles = np.stack([_cut(layer, origins, side) for layer in (weight, *near, *far)], axis=1)
+    usable = np.count_nonzero(tiles[:, 0], axis=1) >= _FEWEST_PIXELS
     tiles, origins = tiles[usable], origins[usable]
     pattern, steepest, response = _steepest_patterns(tiles, side)
     usable = np.abs(np.linalg.det(response)) > 1e-9 * np.maximum(np.trace(response, axis1=1, axis2=2), 1e-12) ** 2
@@ -225,7 +229,8 @@ def prepare_reference(
         tile_origin_yx_px=origins,
         patterns=np.concatenate([pattern[:, None], steepest], axis=1).astype(np.float32),
         weight=tiles[:, 0].astype(np.float32),
-        n_pixels=tiles[:, 0].sum(axis=1),
+        weight_energy=np.einsum("np,np->n", tiles[:, 0], tiles[:, 0]),
+        n_pixels=np.count_nonzero(tiles[:, 0], axis=1).astype(np.float64),
         pattern_energy=np.einsum("np,np->n", pattern, pattern),
         response_inverse=inverse,
         unit_covariance_px2=np.einsum("nij,njk,nlk->nil", inverse, projected, inverse),
@@ -292,6 +297,16 @@ def _tile_origins(energy: Float32, *, noise: float, tile_px: int, max_tiles: int
     return np.array(origins, np.int64).reshape(-1, 2)
 
 
+def _precision(image: Float32) -> Float32:
+    """Inverse sd of the noise relative to the background's, as if all of it were shot noise.
+
+    This also makes little of saturated plateaus, which have no gradient but the camera's.
+    """
+    bright = np.asarray(_smooth(image, _TEMPLATE_SIGMA_PX), np.float32)
+    background = max(float(np.median(bright[::4, ::4])), 1.0)
+    return np.asarray(np.sqrt(background / np.maximum(bright, background)), np.float32)
+
+
 def _cut(image: Float32, origins: NDArray[np.int64], side: int) -> Float64:
     """(n, side**2) tiles of `image`."""
     tiles = [image[top : top + side, left : left + side].ravel() for top, left in origins]
@@ -311,13 +326,15 @@ def _steepest_patterns(tiles: Float64, side: int) -> tuple[Float64, Float64, Flo
     pattern, steepest = np.zeros((n, side * side)), np.zeros((n, 2, side * side))
     for i, (weight, tile, _, _, *wide) in enumerate(tiles):
         inside = weight > 0
-        basis, _ = np.linalg.qr(plane[:, inside].T)
-        own = tile[inside] - basis @ (basis.T @ tile[inside])
+        strength = weight[inside]
+        basis, _ = np.linalg.qr((strength * plane[:, inside]).T)
+        own = strength * tile[inside]
+        own -= basis @ (basis.T @ own)
         pattern[i, inside] = own
         own = own / max(float(np.linalg.norm(own)), 1e-12)
         for axis in range(2):
-            template = wide[axis][inside]
-            template = template - basis @ (basis.T @ template)
+            template = strength * wide[axis][inside]
+            template -= basis @ (basis.T @ template)
             steepest[i, axis, inside] = template - own * (own @ template)
-    response = np.einsum("nip,njp->nij", steepest, tiles[:, 2:4])
+    response = np.einsum("nip,njp->nij", steepest, tiles[:, :1] * tiles[:, 2:4])
     return pattern, steepest, response

@@ -29,7 +29,8 @@ from phagostat.model.records import TranslationEstimate
 
 _AGREEMENT_PX = 1.5
 _CHANCE_AREA_PX2 = 28.0
-_SCATTER_RANGE_PX = (0.005, 0.35)
+_SCATTERS_PX = (0.005, 0.02, 0.05, 0.12, 0.35)
+_STEP_SCATTER_PX = 0.03
 _FEWEST_TILES = 3
 _GAIN_SPREAD = 0.25
 _PARTNER_CORRELATION = 0.3
@@ -228,7 +229,9 @@ def _solve(
     fit, shift, n_iterations = _gauss_newton(reference, moving, chosen[near], shift)
     if fit is None or not len(fit.misfit):
         return None
-    weight, scatter = _tile_weights(fit, rounds=6)
+    n_partners = int(np.count_nonzero(near | (strength > _PARTNER_CORRELATION)))
+    fit, weight, scatter, step, evidence = _settled(fit, n_tiles=n_partners)
+    shift = shift + step
     covariance = _sandwich(fit, weight, scatter)
     if covariance is None:
         return None
@@ -238,7 +241,7 @@ def _solve(
     return _Solution(
         shift_yx_px=shift,
         covariance_px2=covariance,
-        evidence_nats=_evidence(fit, scatter, n_tiles=int(np.count_nonzero(near | (strength > _PARTNER_CORRELATION)))),
+        evidence_nats=evidence,
         n_tiles=len(chosen),
         n_inliers=int(inlier.sum()),
         correlation=float(np.median(fit.correlation[inlier])),
@@ -338,8 +341,8 @@ def _gauss_newton(
         n = n_pilots if iteration == 1 else len(chosen)
         moved = _moved(patches[:n], shift - whole, side)
         fit = _fit_tiles(reference, chosen[:n], patterns[:n], moved)
-        weight, scatter = _tile_weights(fit, rounds=3)
-        step = _common(_inverse(fit.covariance_px2, scatter), weight, fit.displacement_px)
+        weight = _tile_weights(fit, scatter=_STEP_SCATTER_PX, rounds=3)
+        step = _common(_inverse(fit.covariance_px2, _STEP_SCATTER_PX), weight, fit.displacement_px)
         length = float(np.hypot(*step))
         shift = shift + step * min(1.0, 1.0 / max(length, 1e-12))
         if length < _CONVERGED_PX and n >= len(chosen):
@@ -369,9 +372,9 @@ def _fit_tiles(
     `moved` is weighted and loses its mean in place.
     """
     pixels, weight = reference.n_pixels[chosen], reference.weight[chosen]
-    mean = np.einsum("np,np->n", moved, weight).astype(np.float64) / pixels
-    moved -= mean[:, None].astype(np.float32)
     moved *= weight
+    mean = np.einsum("np,np->n", moved, weight).astype(np.float64) / reference.weight_energy[chosen]
+    moved -= mean[:, None].astype(np.float32) * weight
     energy = np.maximum(reference.pattern_energy[chosen], 1e-12)
     along = np.einsum("nkp,np->nk", patterns, moved).astype(np.float64)
     total = np.einsum("np,np->n", moved, moved).astype(np.float64)
@@ -409,29 +412,37 @@ def _misfit(pattern: Float32, centred: Float32, gain: Float64, side: int) -> Flo
     return np.asarray(energies[0] / np.maximum(energies[1], 1e-30))
 
 
-def _tile_weights(fit: _TileFit, *, rounds: int) -> tuple[Float64, float]:
-    """Tukey weights of the tiles around their common displacement, and the scatter beyond their own precision.
+def _tile_weights(fit: _TileFit, *, scatter: float, rounds: int) -> Float64:
+    """Tukey weights of the tiles around their common displacement, for a scatter beyond their own precision.
 
-    The scatter starts at its largest, so that weights narrow down from all tiles that met in the vote.
+    The first round takes the largest scatter, so that weights narrow down from all tiles that met in the vote.
     """
-    own = (fit.covariance_px2[:, 0, 0] + fit.covariance_px2[:, 1, 1]) / 2
-    precise = own < _SCATTER_RANGE_PX[1] ** 2
-    scatter, weight = _SCATTER_RANGE_PX[1], np.ones(len(own))
-    for _ in range(rounds):
-        precision = _inverse(fit.covariance_px2, scatter)
+    weight = np.ones(len(fit.gain))
+    for used in (_SCATTERS_PX[-1], *(scatter,) * (rounds - 1)):
+        precision = _inverse(fit.covariance_px2, used)
         residual = fit.displacement_px - _common(precision, weight, fit.displacement_px)
-        used = precise & (weight > 0)
-        if np.count_nonzero(used) >= 2:
-            # median of the squared lengths of a round Gaussian: 2 ln 2 times its variance per axis
-            squared = _median((residual[used] ** 2).sum(axis=1)) / (2 * np.log(2))
-            excess = max(squared - _median(own[used]), 0.0)
-            scatter = float(np.clip(np.sqrt(excess), *_SCATTER_RANGE_PX))
-            precision = _inverse(fit.covariance_px2, scatter)
         squared_length = _squared_length(residual, precision) / 2
         weight = np.where(squared_length < _TUKEY**2, (1 - squared_length / _TUKEY**2) ** 2, 0.0)
         if weight.sum() <= 0:
-            weight = np.ones(len(own))
-    return weight, scatter
+            weight = np.ones(len(fit.gain))
+    return weight
+
+
+def _settled(fit: _TileFit, *, n_tiles: int) -> tuple[_TileFit, Float64, float, Float64, float]:
+    """Choose the scatter that makes the tiles' displacements most likely; the fit about the shift that follows.
+
+    Also gives the tiles' weights, the scatter, the last step and the evidence.
+    """
+    best: tuple[_TileFit, Float64, float, Float64, float] | None = None
+    for scatter in _SCATTERS_PX:
+        weight = _tile_weights(fit, scatter=scatter, rounds=4)
+        step = _common(_inverse(fit.covariance_px2, scatter), weight, fit.displacement_px)
+        moved = replace(fit, displacement_px=fit.displacement_px - step)
+        evidence = _evidence(moved, scatter, n_tiles=n_tiles)
+        if best is None or evidence > best[4]:
+            best = moved, weight, scatter, step, evidence
+    assert best is not None
+    return best
 
 
 def _common(precision: Float64, weight: Float64, displacement: Float64) -> Float64:
