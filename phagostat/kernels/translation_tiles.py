@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from phagostat.kernels.translation_coarse import CoarsePeak, coarse_frame, coarse_peaks
 from phagostat.kernels.translation_reference import (
     KERNEL_RADIUS_PX,
+    SMOOTHING_SIGMA_PX,
     Float32,
     Float64,
     TranslationReference,
@@ -58,7 +59,7 @@ class _Solution:
 
 @dataclass(frozen=True)
 class _TileFit:
-    """Every tile fitted on its own around a common shift; `misfit` for some of them only."""
+    """Every tile fitted on its own around a common shift."""
 
     displacement_px: Float64
     covariance_px2: Float64
@@ -78,7 +79,7 @@ def translation_by_tiles(
     n_candidates: int = 3,
     min_evidence_nats: float = 12.0,
     max_standard_error_px: float = 0.1,
-    max_misfit: float = 0.35,
+    max_misfit: float = 0.5,
 ) -> TranslationEstimate:
     """Estimate a translation by the votes of many small tiles.
 
@@ -227,7 +228,7 @@ def _solve(
     near = np.hypot(*(start + votes - shift).T) <= _AGREEMENT_PX
     near &= np.isin(chosen, _inside(reference, np.rint(shift).astype(np.int64)))
     fit, shift, n_iterations = _gauss_newton(reference, moving, chosen[near], shift)
-    if fit is None or not len(fit.misfit):
+    if fit is None:
         return None
     n_partners = int(np.count_nonzero(near | (strength > _PARTNER_CORRELATION)))
     fit, weight, scatter, step, evidence = _settled(fit, n_tiles=n_partners)
@@ -248,7 +249,7 @@ def _solve(
         gain=float(np.median(fit.gain[inlier])),
         offset=float(np.median(fit.offset[inlier])),
         scatter_px=scatter,
-        misfit=float(np.median(fit.misfit)),
+        misfit=float(np.median(fit.misfit[inlier])),
         n_iterations=n_iterations,
     )
 
@@ -346,9 +347,7 @@ def _gauss_newton(
         length = float(np.hypot(*step))
         shift = shift + step * min(1.0, 1.0 / max(length, 1e-12))
         if length < _CONVERGED_PX and n >= len(chosen):
-            witnesses = np.flatnonzero(weight > 0.1)[:n_pilots]
-            misfit = _misfit(patterns[witnesses, 0], moved[witnesses], fit.gain[witnesses], side)
-            return replace(fit, displacement_px=fit.displacement_px - step, misfit=misfit), shift, iteration
+            return _with_structured_residual(fit, pattern=patterns[:, 0], centred=moved, side=side), shift, iteration
     return None, shift, max_iterations
 
 
@@ -398,18 +397,29 @@ def _fit_tiles(
     )
 
 
-def _misfit(pattern: Float32, centred: Float32, gain: Float64, side: int) -> Float64:
-    """Energy of the residual relative to that of the fitted pattern, both averaged over blocks so that noise drops out.
+def _with_structured_residual(fit: _TileFit, *, pattern: Float32, centred: Float32, side: int) -> _TileFit:
+    """Add the misfit, and count a residual that is no white noise for what it is.
 
-    Noise and fading leave it small; a frame of another sharpness does not.
+    Averages over blocks let noise drop out: what is left relative to the fitted pattern is the misfit, which noise and
+    fading leave small and a frame of another sharpness does not. Where blocks vary more than smoothed white noise
+    would, as where half of an aggregate was eaten, the tile's displacement is less certain by that factor.
     """
     block = 4 if side % 4 == 0 else 2
-    fitted = pattern * gain[:, None].astype(np.float32)
+    fitted = pattern * fit.gain[:, None].astype(np.float32)
+    residual = centred - fitted
     energies = []
-    for part in (centred - fitted, fitted):
+    for part in (residual, fitted):
         blocks = area_reduced(part.reshape(len(part) * side, side), block).reshape(len(part), -1)
         energies.append(np.einsum("np,np->n", blocks, blocks).astype(np.float64))
-    return np.asarray(energies[0] / np.maximum(energies[1], 1e-30))
+    own = np.einsum("np,np->n", residual, residual).astype(np.float64)
+    # power at low frequency: of blocks, their energy times their area squared; of white noise after a Gaussian, its
+    # variance times 4 pi sigma squared
+    excess = energies[0] * block**4 / np.maximum(own * 4 * np.pi * SMOOTHING_SIGMA_PX**2, 1e-30)
+    return replace(
+        fit,
+        covariance_px2=fit.covariance_px2 * np.maximum(excess, 1.0)[:, None, None],
+        misfit=energies[0] / np.maximum(energies[1], 1e-30),
+    )
 
 
 def _tile_weights(fit: _TileFit, *, scatter: float, rounds: int) -> Float64:
