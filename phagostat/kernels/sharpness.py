@@ -128,8 +128,8 @@ def focus(
     fine_sigma_px: float = 0.7,
     coarse_sigma_px: float = 1.5,
     window_blocks: int = 3,
-    quantile: float = 0.9,
-    min_windows: int = 4,
+    quantile: float = 0.8,
+    min_windows: int = 8,
 ) -> Sharpness:
     """Focus of a frame in absolute terms, without another frame to compare it with.
 
@@ -141,7 +141,8 @@ def focus(
         Widths of the Gaussians before the two Laplacians, analysis pixels. Both are as fine as the image of an edge,
         so that sharpness of outlines counts and size of aggregates does not.
     window_blocks, quantile, min_windows
-        As for :func:`sharpness`; a higher quantile, since the sharpest aggregates tell where the focus is.
+        As for :func:`sharpness`; a higher quantile, since the sharpest aggregates tell where the focus is, but not
+        the highest, which a bright aggregate's shot noise can reach.
 
     Returns
     -------

@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, laplace
 
+from phagostat.kernels.normalisation import reduce_area
+from phagostat.kernels.reference import MIN_FOCUS
 from phagostat.kernels.sharpness import Sharpness, focus, laplacian_variance, sharpness
+from phagostat.simulate.movie import iter_frames
+from phagostat.simulate.scenarios import SceneOverrides
+from phagostat.simulate.spec import SimulationSpec
 
 from .aggregate_scenes import AggregateScene, aggregate_scene
 
@@ -138,10 +143,24 @@ def test_laplacian_variance_is_the_published_call() -> None:
 
 def test_focus_tells_small_blurred_aggregates_from_large_sharp_ones(scene: AggregateScene) -> None:
     for defocus_px in (0.0, 0.5):
-        assert focus(scene.frame(defocus_px=defocus_px)).value > 2.8
+        assert focus(scene.frame(defocus_px=defocus_px)).value > 1.08 * MIN_FOCUS
     for defocus_px in (2.0, 3.0, 5.0, 8.0):
         blurred = focus(scene.frame(defocus_px=defocus_px))
-        assert blurred.value < 2.4 or not blurred.ok
+        assert blurred.value < 0.92 * MIN_FOCUS or not blurred.ok
+
+
+@pytest.mark.parametrize(("preset", "seed"), [("default", 1), ("hard", 2)])
+def test_defocus_in_a_simulated_movie_in_which_cells_eat(preset: str, seed: int) -> None:
+    defocus = {0: 0.0, 1: 0.2, 2: 0.5, 3: 0.3, 4: 0.5, 5: 2.0, 6: 3.0, 7: 5.0}
+    scenario = SceneOverrides(defocus_px=defocus, no_random_blur=True)
+    spec = SimulationSpec(preset=preset, seed=seed, scenes=1, frames=8, shape_yx=(640, 640), scenario=scenario)
+    frames = [reduce_area(frame.planes[0], factor=2) for frame in iter_frames(spec)]
+    values = np.array([sharpness(frame).value for frame in frames])
+    accepted = np.median(values[:5])
+    assert values[:5].min() > 1.1 * SUSPECT_BELOW * accepted
+    assert values[5:].max() < 0.85 * SUSPECT_BELOW * accepted
+    assert min(focus(frame).value for frame in frames[:5]) > MIN_FOCUS
+    assert not any(focus(frame).value > MIN_FOCUS for frame in frames[5:])
 
 
 @pytest.mark.real
@@ -170,7 +189,7 @@ class TestRealFrame:
 
     def test_absolute_focus(self, image: np.ndarray) -> None:
         for s in (0.25, 0.5):
-            assert focus(self.camera(gaussian_filter(image, s))).value > 3
+            assert focus(self.camera(gaussian_filter(image, s))).value > 1.2 * MIN_FOCUS
         for s in (2, 3, 4, 6, 8):
             result = focus(self.camera(gaussian_filter(image, s)))
-            assert result.value < 2.2 or not result.ok
+            assert result.value < 0.9 * MIN_FOCUS or not result.ok
