@@ -16,6 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phagostat.kernels.translation_coarse import CoarsePeak, coarse_frame, coarse_peaks
+from phagostat.kernels.translation_consensus import (
+    TileFit,
+    common_displacement,
+    inverse_2x2,
+    sandwich_covariance,
+    settled,
+    tile_weights,
+)
 from phagostat.kernels.translation_reference import (
     KERNEL_RADIUS_PX,
     SMOOTHING_SIGMA_PX,
@@ -29,13 +37,9 @@ from phagostat.kernels.translation_reference import (
 from phagostat.model.records import TranslationEstimate
 
 _AGREEMENT_PX = 1.5
-_CHANCE_AREA_PX2 = 28.0
-_SCATTERS_PX = (0.005, 0.02, 0.05, 0.12, 0.35)
 _STEP_SCATTER_PX = 0.03
 _FEWEST_TILES = 3
-_GAIN_SPREAD = 0.25
 _PARTNER_CORRELATION = 0.3
-_TUKEY = 4.685
 _CONVERGED_PX = 5e-3
 _MAX_FRACTION_PX = 0.7
 
@@ -55,18 +59,6 @@ class _Solution:
     scatter_px: float
     misfit: float
     n_iterations: int
-
-
-@dataclass(frozen=True)
-class _TileFit:
-    """Every tile fitted on its own around a common shift."""
-
-    displacement_px: Float64
-    covariance_px2: Float64
-    gain: Float64
-    offset: Float64
-    correlation: Float64
-    misfit: Float64
 
 
 def translation_by_tiles(
@@ -231,9 +223,9 @@ def _solve(
     if fit is None:
         return None
     n_partners = int(np.count_nonzero(near | (strength > _PARTNER_CORRELATION)))
-    fit, weight, scatter, step, evidence = _settled(fit, n_tiles=n_partners)
+    fit, weight, scatter, step, evidence = settled(fit, n_tiles=n_partners)
     shift = shift + step
-    covariance = _sandwich(fit, weight, scatter)
+    covariance = sandwich_covariance(fit, weight, scatter)
     if covariance is None:
         return None
     inlier = weight > 0.1
@@ -324,7 +316,7 @@ def _gauss_newton(
     *,
     max_iterations: int = 12,
     n_pilots: int = 24,
-) -> tuple[_TileFit | None, Float64, int]:
+) -> tuple[TileFit | None, Float64, int]:
     """Solve for the shift that the chosen tiles share; None where it does not converge.
 
     The first step is made with the strongest tiles alone: it only has to come near.
@@ -342,8 +334,8 @@ def _gauss_newton(
         n = n_pilots if iteration == 1 else len(chosen)
         moved = _moved(patches[:n], shift - whole, side)
         fit = _fit_tiles(reference, chosen[:n], patterns[:n], moved)
-        weight = _tile_weights(fit, scatter=_STEP_SCATTER_PX, rounds=3)
-        step = _common(_inverse(fit.covariance_px2, _STEP_SCATTER_PX), weight, fit.displacement_px)
+        weight = tile_weights(fit, scatter=_STEP_SCATTER_PX, rounds=3)
+        step = common_displacement(inverse_2x2(fit.covariance_px2, _STEP_SCATTER_PX), weight, fit.displacement_px)
         length = float(np.hypot(*step))
         shift = shift + step * min(1.0, 1.0 / max(length, 1e-12))
         if length < _CONVERGED_PX and n >= len(chosen):
@@ -365,7 +357,7 @@ def _moved(patches: Float32, fraction: Float64, side: int) -> Float32:
 
 def _fit_tiles(
     reference: TranslationReference, chosen: NDArray[np.int64], patterns: Float32, moved: Float32
-) -> _TileFit:
+) -> TileFit:
     """Fit ``moved = a * (reference - d . gradient) + b + plane`` in each tile.
 
     `moved` is weighted and loses its mean in place.
@@ -387,7 +379,7 @@ def _fit_tiles(
     found = along_pattern > 3 * np.sqrt(variance * energy)
     safe_gain = np.where(found, gain, 1.0)
     scale = np.where(found, variance / safe_gain**2, 1e12)
-    return _TileFit(
+    return TileFit(
         displacement_px=np.where(found[:, None], -response / safe_gain[:, None], 0.0),
         covariance_px2=reference.unit_covariance_px2[chosen] * scale[:, None, None] + 1e-12 * np.eye(2),
         gain=gain,
@@ -397,7 +389,7 @@ def _fit_tiles(
     )
 
 
-def _with_structured_residual(fit: _TileFit, *, pattern: Float32, centred: Float32, side: int) -> _TileFit:
+def _with_structured_residual(fit: TileFit, *, pattern: Float32, centred: Float32, side: int) -> TileFit:
     """Add the misfit, and count a residual that is no white noise for what it is.
 
     Averages over blocks let noise drop out: what is left relative to the fitted pattern is the misfit, which noise and
@@ -420,101 +412,3 @@ def _with_structured_residual(fit: _TileFit, *, pattern: Float32, centred: Float
         covariance_px2=fit.covariance_px2 * np.maximum(excess, 1.0)[:, None, None],
         misfit=energies[0] / np.maximum(energies[1], 1e-30),
     )
-
-
-def _tile_weights(fit: _TileFit, *, scatter: float, rounds: int) -> Float64:
-    """Tukey weights of the tiles around their common displacement, for a scatter beyond their own precision.
-
-    The first round takes the largest scatter, so that weights narrow down from all tiles that met in the vote.
-    """
-    weight = np.ones(len(fit.gain))
-    for used in (_SCATTERS_PX[-1], *(scatter,) * (rounds - 1)):
-        precision = _inverse(fit.covariance_px2, used)
-        residual = fit.displacement_px - _common(precision, weight, fit.displacement_px)
-        squared_length = _squared_length(residual, precision) / 2
-        weight = np.where(squared_length < _TUKEY**2, (1 - squared_length / _TUKEY**2) ** 2, 0.0)
-        if weight.sum() <= 0:
-            weight = np.ones(len(fit.gain))
-    return weight
-
-
-def _settled(fit: _TileFit, *, n_tiles: int) -> tuple[_TileFit, Float64, float, Float64, float]:
-    """Choose the scatter that makes the tiles' displacements most likely; the fit about the shift that follows.
-
-    Also gives the tiles' weights, the scatter, the last step and the evidence.
-    """
-    best: tuple[_TileFit, Float64, float, Float64, float] | None = None
-    for scatter in _SCATTERS_PX:
-        weight = _tile_weights(fit, scatter=scatter, rounds=4)
-        step = _common(_inverse(fit.covariance_px2, scatter), weight, fit.displacement_px)
-        moved = replace(fit, displacement_px=fit.displacement_px - step)
-        evidence = _evidence(moved, scatter, n_tiles=n_tiles)
-        if best is None or evidence > best[4]:
-            best = moved, weight, scatter, step, evidence
-    assert best is not None
-    return best
-
-
-def _common(precision: Float64, weight: Float64, displacement: Float64) -> Float64:
-    """Weighted mean of displacements, each counted by its precision matrix."""
-    information = weight[:, None, None] * precision
-    total = _inverse(information.sum(axis=0)[None])[0]
-    pull = (information @ displacement[..., None]).sum(axis=0)[:, 0]
-    return np.array([total[0, 0] * pull[0] + total[0, 1] * pull[1], total[1, 0] * pull[0] + total[1, 1] * pull[1]])
-
-
-def _inverse(matrix: Float64, scatter: float = 0.0) -> Float64:
-    """Invert symmetric 2 x 2 matrices after adding `scatter` squared to their diagonals."""
-    a, b, c = matrix[:, 0, 0] + scatter**2, matrix[:, 0, 1], matrix[:, 1, 1] + scatter**2
-    determinant = np.maximum(a * c - b * b, 1e-300)
-    inverse = np.empty_like(matrix)
-    inverse[:, 0, 0], inverse[:, 1, 1] = c / determinant, a / determinant
-    inverse[:, 0, 1] = inverse[:, 1, 0] = -b / determinant
-    return inverse
-
-
-def _squared_length(vector: Float64, precision: Float64) -> Float64:
-    """Squared Mahalanobis lengths, (n,)."""
-    y, x = vector[:, 0], vector[:, 1]
-    length = precision[:, 0, 0] * y * y + 2 * precision[:, 0, 1] * y * x + precision[:, 1, 1] * x * x
-    return np.asarray(length)
-
-
-def _median(values: Float64) -> float:
-    """Upper median: a hundred values are sorted faster than numpy checks them for NaN."""
-    return float(np.sort(values)[len(values) // 2])
-
-
-def _sandwich(fit: _TileFit, weight: Float64, scatter: float) -> Float64 | None:
-    """Covariance of the shift from the scatter of the tiles.
-
-    What the residuals within the tiles imply counts like the scatter of four tiles more, since a few tiles may agree
-    by luck.
-    """
-    information = weight[:, None, None] * _inverse(fit.covariance_px2, scatter)
-    n = float(weight.sum())
-    if n <= 1:
-        return None
-    bread = _inverse(information.sum(axis=0)[None])[0]
-    pull = np.einsum("nij,nj->ni", information, fit.displacement_px)
-    found = np.einsum("ij,nj,nk,kl->il", bread, pull, pull, bread) * (n / (n - 1))
-    implied = _inverse((weight[:, None, None] * _inverse(fit.covariance_px2)).sum(axis=0)[None])[0]
-    return np.asarray((n * found + 4 * implied) / (n + 4))
-
-
-def _evidence(fit: _TileFit, scatter: float, *, n_tiles: int) -> float:
-    """Log likelihood ratio of a common shift against chance; see `translation_by_tiles`."""
-    precision = _inverse(fit.covariance_px2, scatter)
-    root = np.sqrt(precision[:, 0, 0] * precision[:, 1, 1] - precision[:, 0, 1] ** 2)
-    ratio = np.zeros(n_tiles)
-    near = np.exp(-_squared_length(fit.displacement_px, precision) / 2) * root / (2 * np.pi) * _CHANCE_AREA_PX2
-    # one frame has one gain, chance partners have any: normal densities of its logarithm around the median; in half of
-    # the true tiles it may be any too, where something was eaten next to what the tile follows
-    depth = np.log(np.maximum(fit.gain, 1e-12))
-    depth -= _median(depth)
-    equal = np.exp(-(depth**2) * (_GAIN_SPREAD**-2 - 1) / 2) / _GAIN_SPREAD
-    ratio[: len(root)] = near * (0.5 + 0.5 * equal)
-    shares = np.linspace(0.02, 0.98, 49)
-    best = float(np.log(shares[:, None] * ratio[None] + 1 - shares[:, None]).sum(axis=1).max())
-    # the common shift was chosen to suit the tiles: as much as the best of them alone could say is not counted
-    return best - float(np.log(max(float(ratio.max()), 1.0)))
