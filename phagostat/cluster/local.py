@@ -6,8 +6,11 @@ import contextlib
 import logging
 import os
 import queue
+import signal
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 from typing import Any
 
 import dask
@@ -24,6 +27,14 @@ _CONFIGURATION = {
     "distributed.worker.memory.pause": 0.9,
     "distributed.worker.memory.terminate": 0.95,
     "distributed.comm.timeouts.connect": "60s",
+    # what dask watches itself with, many times a second in every process, is CPU taken from the frames
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.tick.limit": "60s",
+    "distributed.admin.system-monitor.interval": "5s",
+    "distributed.admin.system-monitor.disk": False,
+    "distributed.scheduler.active-memory-manager.start": False,
+    "distributed.scheduler.work-stealing": False,  # tasks wait for no data: the queue alone balances them
     "distributed.admin.large-graph-warning-threshold": "10MB",
     "distributed.nanny.pre-spawn-environ": {
         # planes are a few MB each: kept on the heap they are not given back to the system, and zeroed again, every time
@@ -56,24 +67,28 @@ class DistributedExecutor:
 
     Parameters
     ----------
-    client
-        A connected client.
+    connect
+        Gives a connected client; called when the first graph is handed out, so that a run that finds nothing to do
+        starts no cluster.
     capacity
         Number of graphs that can be computed at the same time: the workers' threads.
     """
 
-    def __init__(self, client: Client, *, capacity: int) -> None:
-        self.client = client
+    def __init__(self, connect: Callable[[], Client], *, capacity: int) -> None:
         self.capacity = capacity
+        self._connect = connect
+        self._client: Client | None = None
         self._out: dict[int, Future] = {}
         self._done: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._next = 0
 
     def submit(self, graph: da.Array) -> int:
         """Send a graph to the scheduler."""
+        if self._client is None:
+            self._client = self._connect()
         self._next += 1
         ticket = self._next
-        future = self.client.compute(graph, retries=0)
+        future = self._client.compute(graph, retries=0)
         self._out[ticket] = future
         future.add_done_callback(lambda _: self._done.put(ticket))
         return ticket
@@ -104,14 +119,15 @@ class DistributedExecutor:
 
     def cancel(self) -> None:
         """Give up what is still out."""
-        with contextlib.suppress(Exception):
-            self.client.cancel(list(self._out.values()), force=True)
+        if self._client is not None:
+            with contextlib.suppress(Exception):
+                self._client.cancel(list(self._out.values()), force=True)
         self._out.clear()
 
 
 @contextlib.contextmanager
 def local_executor(workers: int | None = None, *, memory_limit: str = "4GiB") -> Iterator[Executor]:
-    """A local cluster for the time of a ``with`` block.
+    """A local cluster for the time of a ``with`` block, started when it is first needed.
 
     Parameters
     ----------
@@ -125,21 +141,25 @@ def local_executor(workers: int | None = None, *, memory_limit: str = "4GiB") ->
         return
     count = workers or len(os.sched_getaffinity(0))
     with contextlib.ExitStack() as stack:
-        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="phagostat-"))
-        stack.enter_context(dask.config.set(_CONFIGURATION))
-        cluster = stack.enter_context(
-            LocalCluster(
-                n_workers=count,
-                threads_per_worker=1,
-                processes=True,
-                host="127.0.0.1",
-                dashboard_address=None,
-                local_directory=scratch,
-                memory_limit=memory_limit,
-                silence_logs=logging.ERROR,
-                worker_dashboard_address="127.0.0.1:0",
+
+        def connect() -> Client:
+            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="phagostat-"))
+            stack.enter_context(dask.config.set(_CONFIGURATION))
+            cluster = stack.enter_context(
+                LocalCluster(
+                    n_workers=count,
+                    threads_per_worker=1,
+                    processes=True,
+                    host="127.0.0.1",
+                    dashboard_address=None,
+                    local_directory=scratch,
+                    memory_limit=memory_limit,
+                    silence_logs=logging.ERROR,
+                    worker_dashboard_address="127.0.0.1:0",
+                )
             )
-        )
-        client = stack.enter_context(Client(cluster, set_as_default=False))
-        client.register_plugin(ThreadCounts())
-        yield DistributedExecutor(client, capacity=count)
+            client = stack.enter_context(Client(cluster, set_as_default=False))
+            client.register_plugin(ThreadCounts())
+            return client
+
+        yield DistributedExecutor(connect, capacity=count)

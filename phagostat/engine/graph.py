@@ -124,6 +124,7 @@ def _receipt_block(planes: Objects, *results: Objects, job: Job, work: Work) -> 
         for frame, result in zip(planes, block, strict=True):
             result.inputs.update(digests[frame.frame])
     seconds = {step: float(sum(s for _, s in block)) for step, block in zip(work.steps, results, strict=True)}
+    seconds["read"] = float(sum(frame.seconds for frame in planes))
     return _objects([_receipt(job, work, by_step, seconds)])
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import pickle
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -43,6 +46,14 @@ class Job:
     scenes: tuple[Scene, ...]
     acquisition: Acquisition | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # every task carries the job, thousands of frame times included: it is packed once, and unpacked once a process
+        return _unpacked_job, (self._packed,)
+
+    @functools.cached_property
+    def _packed(self) -> bytes:
+        return pickle.dumps((self.source, self.layout, self.settings, self.scenes, self.acquisition))
+
     @property
     def channels(self) -> tuple[int, ...]:
         """Channels that are read: those with a role, or all."""
@@ -58,12 +69,21 @@ class Job:
         return self.acquisition
 
 
+@functools.lru_cache(maxsize=4)
+def _unpacked_job(packed: bytes) -> Job:
+    return Job(*pickle.loads(packed))
+
+
 @dataclass(frozen=True)
 class FramePlanes:
-    """The planes of one frame: by channel an array, None where it is missing, or why it cannot be read."""
+    """The planes of one frame: by channel an array, None where it is missing, or why it cannot be read.
+
+    ``seconds`` is the CPU time that reading took.
+    """
 
     frame: int
     planes: Mapping[int, Plane | PlaneError | None]
+    seconds: float = field(default=0.0, compare=False)
     _reduced: dict[tuple[int, int], Plane] = field(default_factory=dict, compare=False, repr=False)
 
     def reduced(self, channel: int, reduction: int) -> Plane | None:
@@ -200,13 +220,14 @@ def read_frame(job: Job, scene: int, frame: int, present: Mapping[int, Collectio
 
     ``present`` gives for each channel the frames whose planes are complete, as the driver saw it.
     """
+    started = time.process_time()
     planes: dict[int, Plane | PlaneError | None] = {}
     for channel in job.channels:
         try:
             planes[channel] = job.source.read(scene, frame, channel) if frame in present[channel] else None
         except PlaneError as error:
             planes[channel] = error
-    return FramePlanes(frame, planes)
+    return FramePlanes(frame, planes, time.process_time() - started)
 
 
 def json_number(value: float | None) -> float | None:
