@@ -91,7 +91,7 @@ def draw_look(*, kind: int, seed: int, pixel_size_um: float, interval_min: float
         nucleus_angle=float(random.uniform(0.0, np.pi)), halo_angle=float(random.uniform(-np.pi, np.pi)),
         halo=float((0.03, 0.35, 0.05)[kind] * random.uniform(0.5, 1.3)),
         rim=float((0.13, 0.2, 0.05)[kind] * random.uniform(0.6, 1.3)),
-        dome=float((0.04, 0.14, 1.9)[kind] * random.uniform(0.5, 1.3)),
+        dome=float((0.04, 0.07, 1.9)[kind] * random.uniform(0.5, 1.3)),
         ruffle=np.maximum(ruffle, -0.3),
     )  # fmt: skip
 

@@ -54,7 +54,7 @@ def draw_cells(
     kind = np.where(lot < parameters.round_fraction, ROUND, SPREAD)
     kind[(lot >= parameters.round_fraction) & (lot < parameters.round_fraction + parameters.thick_fraction)] = THICK
     kind[0] = SPREAD
-    radius *= np.array([1.0, 0.72, 0.61])[kind]
+    radius *= np.array([1.0, 0.72, 0.8])[kind]
     position = np.empty((n, 2))
     position[0] = np.array(centre_yx) + random.normal(0.0, 0.3 * radius[0], 2)
     for cell in range(1, n):  # the candidate that is furthest from those that are there, so that cells rarely pile up

@@ -11,7 +11,7 @@ from phagostat.simulate.scenarios import SceneOverrides, calm, no_uptake
 
 EVENTFUL = {
     "edible_fraction": 0.5, "carried_fraction": 0.4, "pushed_fraction": 0.2, "detached_fraction": 0.1,
-    "merging_fraction": 0.2, "unfocused_fraction": 0.1, "death_fraction": 0.3, "meal_min": 10.0,
+    "merging_fraction": 0.2, "unfocused_fraction": 0.5, "death_fraction": 0.3, "meal_min": 10.0,
 }  # fmt: skip
 
 
