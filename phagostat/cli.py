@@ -27,13 +27,21 @@ EXIT_DIFFERENT, EXIT_NO_USABLE_FRAME, EXIT_OWN_MISTAKE, EXIT_INTERRUPTED, EXIT_T
 _PATH = click.Path(path_type=Path)
 
 
-class Terminated(KeyboardInterrupt):
-    """The process was asked to end (SIGTERM); it stops as cleanly as after Ctrl-C."""
+class Stopped(BaseException):
+    """The process was asked to end (Ctrl-C or SIGTERM); no KeyboardInterrupt, which click would turn into its own."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.word, self.exit_code = {
+            signal.SIGINT: ("interrupted", EXIT_INTERRUPTED),
+            signal.SIGTERM: ("terminated", EXIT_TERMINATED),
+        }[signal.Signals(number)]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and leave with its exit code; a problem is one sentence, never a traceback."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     code = EXIT_OWN_MISTAKE
     try:
         code = cli.main(args=arguments, prog_name="phagostat", standalone_mode=False) or 0
@@ -44,10 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.ClickException as error:
         hint = f"; see '{error.ctx.command_path} --help'" if isinstance(error, click.UsageError) and error.ctx else ""
         code = _say(error.format_message().rstrip(".") + hint, 2)
-    except Terminated:
-        code = _say("terminated: what is committed is kept, the same command goes on from there", EXIT_TERMINATED)
-    except (KeyboardInterrupt, click.Abort):
-        code = _say("interrupted: what is committed is kept, the same command goes on from there", EXIT_INTERRUPTED)
+    except Stopped as stopped:
+        code = _say(
+            f"{stopped.word}: what is committed is kept, the same command goes on from there", stopped.exit_code
+        )
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
@@ -61,8 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code)
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise Terminated
+def _stop(number: int, _frame: FrameType | None) -> None:
+    for again in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(again, signal.SIG_IGN)  # once is enough: clean up in peace
+    raise Stopped(number)
 
 
 def _say(sentence: str, code: int, *, prefix: str = "phagostat: ") -> int:

@@ -116,9 +116,10 @@ def test_killed_workers_are_replaced(movie, undisturbed, tmp_path):
     [
         (signal.SIGINT, True, 130, "interrupted"),  # Ctrl-C in a terminal: every process of the job gets it
         (signal.SIGINT, False, 130, "interrupted"),
+        (signal.SIGTERM, True, 143, "terminated"),
         (signal.SIGTERM, False, 143, "terminated"),
     ],
-    ids=["ctrl-c", "int", "term"],
+    ids=["ctrl-c", "int", "term-all", "term"],
 )
 def test_an_interrupted_run_says_one_sentence_and_the_next_goes_on(
     movie, undisturbed, tmp_path, number, to_group, code, word
