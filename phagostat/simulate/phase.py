@@ -142,7 +142,7 @@ def paint_cell(
     texture = look.texture.mixed(look.later, look.mixing * frame).at(dy + 500.0, dx + 500.0)
     ellipse = _ellipse(dy32, dx32, look, radius)
     nucleus = 1 / (1 + np.exp(np.clip((ellipse - 1) * 14, -30, 30)))
-    strength = (np.float32(0.04) + np.float32(0.085) * dome) * (1 - np.float32(0.65) * nucleus)
+    strength = (np.float32(0.045) + np.float32(0.095) * dome) * (1 - np.float32(0.65) * nucleus)
     value = texture * strength
     lift = look.dome * (3.0 if dead else 1.0) + (0.8 if dead else 0.0)
     value += np.float32(lift) * dome - np.float32(0.012)

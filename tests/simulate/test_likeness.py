@@ -23,7 +23,7 @@ WIDER = {
     "aggregates power 128-64 px": 2.2,
     "aggregates power 4-2.5 px": 1.6,
     "aggregates of 300-3000 px2": 2.0,
-    "cells power 128-64 px": 1.8,
+    "cells power 128-64 px": 2.2,
     "cells power 256-128 px": 3.0,  # hangs on how many bright round cells there happen to be
 }
 
