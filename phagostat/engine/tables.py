@@ -74,6 +74,42 @@ SCENE_COLUMNS = (
 """Columns of ``scenes``."""
 
 
+AGGREGATE_COLUMNS = (
+    Column("scene", _INT, "", "index of the scene, from 0"),
+    Column("frame", _INT, "", "index of the frame, from 0"),
+    Column("aggregate", pa.uint16(), "", "label in this frame's label image; numbered anew in every frame"),
+    Column("area_px", pa.int64(), "px (analysis)", "number of pixels"),
+    Column("area_um2", _FLOAT, "um2", "area"),
+    Column("y_px", _FLOAT, "px (native)", "centroid in this frame"),
+    Column("x_px", _FLOAT, "px (native)", "same, along x"),
+    Column("weighted_y_px", _FLOAT, "px (native)", "centroid weighted by intensity"),
+    Column("weighted_x_px", _FLOAT, "px (native)", "same, along x"),
+    Column("mean_counts", _FLOAT, "counts", "mean above background, not corrected for bleaching"),
+    Column("max_counts", _FLOAT, "counts", "maximum above background"),
+    Column("integrated_counts", _FLOAT, "counts x px (analysis)", "sum above background"),
+    Column("top_px", _INT, "px (analysis)", "bounding box, first row"),
+    Column("left_px", _INT, "px (analysis)", "bounding box, first column"),
+    Column("bottom_px", _INT, "px (analysis)", "bounding box, row after the last"),
+    Column("right_px", _INT, "px (analysis)", "bounding box, column after the last"),
+    Column("major_axis_um", _FLOAT, "um", "long axis of the ellipse of equal second moments"),
+    Column("minor_axis_um", _FLOAT, "um", "its short axis"),
+    Column("eccentricity", _FLOAT, "", "0 for a circle, towards 1 for a line"),
+    Column("orientation_rad", _FLOAT, "rad", "angle between the y axis and the long axis, counter-clockwise"),
+    Column("n_saturated_px", pa.int64(), "px (analysis)", "pixels at the camera's white level"),
+    Column("touches_border", _BOOL, "", "whether it reaches the edge of the frame"),
+    Column("glass_y_px", _FLOAT, "px (native)", "centroid where it lies in the reference frame: y_px minus the shift"),
+    Column("glass_x_px", _FLOAT, "px (native)", "same, along x"),
+)  # fmt: skip
+"""Columns of ``aggregates``."""
+
+TABLES: dict[str, tuple[Column, ...]] = {
+    "frames": FRAME_COLUMNS,
+    "aggregates": AGGREGATE_COLUMNS,
+    "scenes": SCENE_COLUMNS,
+}
+"""Every final table."""
+
+
 def write_tables(job: Job, log: CommitLog) -> dict[str, str]:
     """Write ``frames``, ``aggregates`` and ``scenes``; give the digest of each."""
     frames = [record for scene in job.scenes for record in _frame_records(job, log, scene.index)]
@@ -98,15 +134,10 @@ def aggregate_table(job: Job, log: CommitLog) -> pa.Table:
             columns = read_row_file(job.layout.rows, file, digest)
             index = columns.pop("index")
             chosen = np.isin(index, held)
-            scene = np.full(int(chosen.sum()), commit.scene, np.int32)
-            rest = {name: column[chosen] for name, column in columns.items() if name != "label"}
-            parts.append(
-                pa.table({"scene": scene, "frame": index[chosen], "aggregate": columns["label"][chosen], **rest})
-            )
+            columns |= {"scene": np.full(index.shape, commit.scene), "frame": index, "aggregate": columns["label"]}
+            parts.append(pa.table({c.name: pa.array(columns[c.name][chosen], c.kind) for c in AGGREGATE_COLUMNS}))
     if not parts:
-        return pa.table(
-            {"scene": pa.array([], _INT), "frame": pa.array([], _INT), "aggregate": pa.array([], pa.uint16())}
-        )
+        return pa.table({column.name: pa.array([], column.kind) for column in AGGREGATE_COLUMNS})
     return sort_table(pa.concat_tables(parts), ["scene", "frame", "aggregate"])
 
 

@@ -23,6 +23,10 @@ from phagostat.store.digests import value_digest
 KEPT_SCENES = 4
 """Scenes whose frozen parts a process keeps: blocks come scene after scene, a few are in hand at a time."""
 
+FOOTPRINT_SHARE = 0.4
+"""Share of the aggregate threshold that footprints for the bleaching factor are taken at: fainter aggregates fade as the
+others do, and there are one to two times as many of them."""
+
 _Part = TypeVar("_Part")
 _kept: OrderedDict[str, dict[str, Any]] = OrderedDict()
 
@@ -114,7 +118,10 @@ class SceneReference:
             frozen = self.aggregates()
             background, noise = frozen.background_counts, frozen.noise_counts
             found = label_aggregates(
-                reduced, background=background, threshold_counts=threshold_counts, pixel_size_um=pixel_size_um
+                reduced,
+                background=background,
+                threshold_counts=FOOTPRINT_SHARE * threshold_counts,
+                pixel_size_um=pixel_size_um,
             )
             return prepare_footprints(
                 found.labels,

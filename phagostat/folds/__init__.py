@@ -1,1 +1,0 @@
-"""Ordered state over small per-frame records; no pixels."""
