@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker
+from multiprocessing import resource_tracker
 from typing import Any
 
 import dask
@@ -145,21 +146,48 @@ def local_executor(workers: int | None = None, *, memory_limit: str = "4GiB") ->
         def connect() -> Client:
             scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="phagostat-"))
             stack.enter_context(dask.config.set(_CONFIGURATION))
-            cluster = stack.enter_context(
-                LocalCluster(
-                    n_workers=count,
-                    threads_per_worker=1,
-                    processes=True,
-                    host="127.0.0.1",
-                    dashboard_address=None,
-                    local_directory=scratch,
-                    memory_limit=memory_limit,
-                    silence_logs=logging.ERROR,
-                    worker_dashboard_address="127.0.0.1:0",
+            _start_resource_tracker()
+            with _held_back_signals():
+                cluster = stack.enter_context(
+                    LocalCluster(
+                        n_workers=count,
+                        threads_per_worker=1,
+                        processes=True,
+                        host="127.0.0.1",
+                        dashboard_address=None,
+                        local_directory=scratch,
+                        memory_limit=memory_limit,
+                        silence_logs=logging.CRITICAL,
+                        worker_dashboard_address="127.0.0.1:0",
+                    )
                 )
-            )
             client = stack.enter_context(Client(cluster, set_as_default=False))
             client.register_plugin(ThreadCounts())
             return client
 
         yield DistributedExecutor(connect, capacity=count)
+
+
+@contextlib.contextmanager
+def _held_back_signals() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back while a cluster starts, so that it is either there, and closed again, or not.
+
+    Workers are started by the cluster's thread, now and whenever one has died, and inherit what is blocked: a terminal
+    or a batch system may send a signal to all processes, but it is the driver that ends its workers. A worker whose
+    driver is gone ends by itself.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_resource_tracker() -> None:
+    """Start Python's counter of semaphores without its say: a killed worker's are nothing a user could act upon."""
+    silence = "ignore:resource_tracker:UserWarning"
+    sys.warnoptions.append(silence)
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.remove(silence)

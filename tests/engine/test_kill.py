@@ -43,9 +43,29 @@ def undisturbed(movie: Path) -> tuple[Layout, float]:
     return Layout.analysis(movie.parent / "undisturbed/movie"), time.monotonic() - began
 
 
+def _kill_in_a_write(generator: random.Random, process, output: Path) -> bool:
+    """Kill the driver and its workers while one of them writes a file. False if they ended before.
+
+    Everything is stopped now and then to look for a half-written file, and goes on if there is none.
+    """
+    while process.poll() is None:
+        time.sleep(generator.uniform(0, 0.005))
+        os.killpg(process.pid, signal.SIGSTOP)
+        if output.exists() and partial_files(output):
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            return True
+        os.killpg(process.pid, signal.SIGCONT)
+    process.communicate()
+    return False
+
+
 def _kill_at_some_moment(generator: random.Random, process, output: Path, duration_s: float, fresh: int) -> bool:
     """Kill the driver: at a random time of a whole run, or soon after one more commit. False if it ended before."""
-    if generator.random() < 0.3:
+    mode = generator.choice(["time", "commit", "write", "write"])
+    if mode == "write":
+        return _kill_in_a_write(generator, process, output)
+    if mode == "time":
         time.sleep(generator.uniform(0, duration_s))
     else:
         aim = fresh + generator.randrange(1, 40)
