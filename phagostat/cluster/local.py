@@ -11,7 +11,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker
-from multiprocessing import resource_tracker
 from typing import Any
 
 import dask
