@@ -153,7 +153,7 @@ def local_executor(workers: int | None = None, *, memory_limit: str = "4GiB") ->
                         threads_per_worker=1,
                         processes=True,
                         host="127.0.0.1",
-                        dashboard_address=None,
+                        dashboard_address="127.0.0.1:0",
                         local_directory=scratch,
                         memory_limit=memory_limit,
                         silence_logs=logging.CRITICAL,
