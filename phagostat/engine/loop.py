@@ -25,6 +25,7 @@ from phagostat.store.files import remove_partial_files, storage_error
 from phagostat.store.integrity import missing_chunks
 from phagostat.store.lease import Lease
 from phagostat.store.seal import Seal, read_seal, remove_seal, sweep_orphans, write_seal
+from phagostat.store.tables import table_digests
 
 UNDETERMINED = "undetermined"
 """Verdict of a result that needs more frames than there are yet: not committed."""
@@ -177,6 +178,7 @@ class Loop:
             self.report.sealed = True
             return self.report
         remove_seal(self.job.layout)
+        self.log.remove_damaged()
         self.report.swept += remove_partial_files(self.job.layout.root)
         if self.prepare is not None:
             self.prepare(self.job, self.log)
@@ -201,6 +203,8 @@ class Loop:
     def _already_sealed(self) -> bool:
         seal = read_seal(self.job.layout)
         if seal is None or self.log.damaged or seal.log != self._log_digest():
+            return False
+        if table_digests(self.job.layout.tables, seal.tables) != seal.tables:
             return False
         return self.plan(self.facts(self.job.source.poll())).finished
 

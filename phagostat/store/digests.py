@@ -35,7 +35,9 @@ def rows_digest(rows: NDArray[Any] | Mapping[str, NDArray[Any]]) -> str:
     for name in names:
         column = np.ascontiguousarray(rows[name])
         if column.dtype.kind in "OU":
-            column = np.asarray([str(value) for value in column], dtype="S")
-        digest.update(f"{name}{column.dtype.str}{column.shape}".encode())
-        digest.update(column.tobytes())
+            digest.update(f"{name}words{column.shape}".encode())
+            digest.update(json.dumps([str(value) for value in column.ravel()]).encode())
+        else:
+            digest.update(f"{name}{column.dtype.str}{column.shape}".encode())
+            digest.update(column.tobytes())
     return str(digest.hexdigest())

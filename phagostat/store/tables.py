@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,15 @@ def read_table(folder: Path, name: str) -> pa.Table:
     return pq.read_table(folder / f"{name}.parquet")
 
 
+def table_digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Digests of those of the named final tables that are there and can be read."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(OSError, pa.ArrowException):
+            found[name] = table_digest(read_table(folder, name))
+    return found
+
+
 def table_digest(table: pa.Table) -> str:
     """XXH3-128 (hex) of column names, types and values; the same however the file was written."""
     digest = xxhash.xxh3_128()
@@ -56,7 +67,7 @@ def table_digest(table: pa.Table) -> str:
         digest.update(f"{name}:{column.type}:{len(column)}".encode())
         digest.update(np.asarray(column.is_null().to_numpy()).tobytes())
         if pa.types.is_string(column.type):
-            digest.update("\0".join("" if v is None else v for v in column.to_pylist()).encode())
+            digest.update(json.dumps(column.to_pylist()).encode())
         else:
             filled = column.fill_null(False if pa.types.is_boolean(column.type) else 0)
             digest.update(np.ascontiguousarray(filled.to_numpy()).tobytes())
