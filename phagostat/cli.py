@@ -280,6 +280,30 @@ def compare(a: Path, b: Path, as_json: bool) -> int:
     return EXIT_DIFFERENT if lines else 0
 
 
+@cli.command()
+@click.argument("output", type=_PATH)
+@click.argument("truth", type=_PATH)
+@click.option("--json", "as_json", is_flag=True, help="Print all figures, scene by scene, as JSON.")
+def score(output: Path, truth: Path, as_json: bool) -> int:
+    """Say how far an output's numbers are from a simulation's TRUTH folder."""
+    from phagostat.engine.outputs import find_outputs
+    from phagostat.simulate.truth import read_truth
+    from phagostat.study.score import read_frames_table
+    from phagostat.study.score import score as score_of
+
+    roots = find_outputs(output)
+    if len(roots) > 1:
+        raise StoreError(
+            "there is more than one output", where=output, found=[r.name for r in roots], remedy="name one of them"
+        )
+    found = score_of(read_frames_table(roots[0] if roots else output), read_truth(truth))
+    if as_json:
+        _print_json(found.as_dict())
+    else:
+        click.echo(terminal.score_text(found.as_dict()))
+    return 0
+
+
 @cli.command("settings")
 @_settings_options
 @click.option("-o", "--output", type=_PATH, help="Write to a file instead of the terminal.")

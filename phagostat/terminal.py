@@ -428,3 +428,12 @@ def describe_simulation(path: Path, report: SimulationReport) -> dict[str, Any]:
         "bytes": report.n_bytes,
         "seconds": round(report.seconds, 3),
     }
+
+
+def score_text(document: Mapping[str, Any]) -> str:
+    """The score of an output: mean and worst scene of every figure."""
+    lines = [f"{'figure':<28}{'mean of scenes':>16}{'worst scene':>16}"]
+    for name, mean in document["mean"].items():
+        figures = [mean, document["worst"][name]]
+        lines.append(f"{name:<28}" + "".join(f"{'-' if v is None else f'{v:.4g}':>16}" for v in figures))
+    return "\n".join(lines)

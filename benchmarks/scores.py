@@ -1,0 +1,106 @@
+"""Scores against the truth, on seeds that follow from a commit.
+
+    python benchmarks/scores.py [--commit HEAD] [--seeds 20] [--preset default hard] [--mode synthetic semi] [--data FOLDER]
+
+For every seed an acquisition is simulated, analysed with default settings and compared with its truth. Each line of the
+table is over all scenes of all seeds: mean, and the worst scene.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from phagostat.engine.executor import SynchronousExecutor
+from phagostat.engine.outputs import analysis_job, run_job
+from phagostat.settings import profile_settings
+from phagostat.simulate.movie import simulate
+from phagostat.simulate.truth import read_truth
+from phagostat.sources import open_source
+from phagostat.study.score import read_frames_table, score, seeds_from_commit
+from phagostat.terminal import acquisition_of
+
+FIGURES = (
+    "shift_error_max_px",
+    "shift_error_mean_px",
+    "unregistered_share",
+    "share_over_tolerance",
+    "unusable_accepted",
+    "bleaching_error_mean",
+    "bleaching_error_max",
+    "aggregate_count_error",
+    "aggregate_area_error",
+    "sharpness_auc",
+)
+
+
+def score_one(folder: Path, *, preset: str, mode: str, seed: int, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Simulate, analyse, compare; one record a scene."""
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        movie = Path(temporary) / "movie.czi"
+        report = simulate(
+            movie,
+            preset=preset,
+            mode=mode,
+            seed=seed,
+            scenes=options.scenes,
+            frames=options.frames,
+            shape_yx=(options.size, options.size),
+            data=options.data if mode == "semi" else None,
+        )
+        settings = profile_settings()
+        source = open_source(movie)
+        root = Path(temporary) / "output"
+        run_job(analysis_job(source, acquisition_of(source, settings), settings, root), SynchronousExecutor())
+        found = score(read_frames_table(root), read_truth(report.truth))
+        return [{"preset": preset, "mode": mode, "seed": seed} | asdict(scene) for scene in found.scenes]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--commit", default="HEAD")
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--preset", nargs="+", default=["default", "hard"])
+    parser.add_argument("--mode", nargs="+", default=["synthetic", "semi"])
+    parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
+    parser.add_argument("--scenes", type=int, default=1)
+    parser.add_argument("--frames", type=int, default=40)
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--output", type=Path, help="write all records as JSON")
+    options = parser.parse_args()
+    commit = subprocess.run(
+        ["git", "rev-parse", options.commit], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    print(
+        f"commit {commit}, {options.seeds} seeds, {options.scenes} scene(s) of {options.frames} frames, {options.size} px"
+    )
+    records: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for mode in options.mode:
+            for preset in options.preset:
+                mine = []
+                for seed in seeds_from_commit(commit, options.seeds):
+                    mine += score_one(Path(folder), preset=preset, mode=mode, seed=seed, options=options)
+                records += mine
+                print(f"\n{mode}, {preset}: {len(mine)} scenes, {sum(r['n_sharp_frames'] for r in mine)} sharp frames")
+                print(f"| {'figure':<24} | {'mean':>10} | {'worst':>10} | seed |\n|---|---|---|---|")
+                for name in FIGURES:
+                    values = np.array([r[name] for r in mine], float)
+                    if np.isfinite(values).any():
+                        worst = int(np.nanargmin(values) if name == "sharpness_auc" else np.nanargmax(np.abs(values)))
+                        print(
+                            f"| {name:<24} | {np.nanmean(values):10.4f} | {values[worst]:10.4f} | {mine[worst]['seed']} |"
+                        )
+    if options.output:
+        options.output.write_text(json.dumps({"commit": commit, "records": records}, indent=1), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
