@@ -74,6 +74,7 @@ class SceneSimulation:
         self._populate()
         self._area_key: bytes | None = None
         self._area_rows: AreaRows | None = None
+        self._footprints: dict[int, tuple[bytes, NDArray[np.int64], Image]] = {}
 
     def _populate(self) -> None:
         spec, scene, parameters = self.spec, self.scene, self.parameters
@@ -296,7 +297,7 @@ class SceneSimulation:
         threshold_counts
             Counts above background from which a pixel counts.
         """
-        aggregates, step = self.aggregates, self.spec.reduction
+        aggregates = self.aggregates
         pieces = fluorescence.outside_pieces(aggregates, frame)
         key = pieces.tobytes() + aggregates.anchor[frame].tobytes() + np.float64(threshold_counts).tobytes()
         if key == self._area_key and self._area_rows is not None:
@@ -307,26 +308,56 @@ class SceneSimulation:
         elements = aggregates.elements
         for aggregate in np.unique(elements.aggregate[pieces]):
             own = pieces[elements.aggregate[pieces] == aggregate]
-            position = aggregates.anchor[frame, aggregate] + elements.offset[own] - origin
-            reach = 5.0 * elements.sigma[own].max() + step
-            low = np.floor((position.min(axis=0) - reach) / step).astype(int)
-            high = np.ceil((position.max(axis=0) + reach) / step).astype(int)
-            low, high = np.maximum(low, 0), np.minimum(high, np.array(total.shape))
-            if np.any(high <= low):
-                continue
-            patch = np.zeros(tuple((high - low) * step), dtype=np.float32)
-            fluorescence.paint_elements(
-                patch, aggregates=aggregates, pieces=own, position=position - low * step, weight=np.ones(len(own)),
-                extra_sigma=np.zeros(len(own)),
-            )  # fmt: skip
-            patch = reduce_by_mean(patch, step)
-            box = (slice(low[0], high[0]), slice(low[1], high[1]))
+            low, patch = self._footprint(int(aggregate), own, aggregates.anchor[frame, aggregate] - origin, total.shape)
+            box = (slice(low[0], low[0] + patch.shape[0]), slice(low[1], low[1] + patch.shape[1]))
             total[box] += patch
             better = patch > brightest[box]
             brightest[box][better] = patch[better]
             owner[box][better] = aggregate
         self._area_key, self._area_rows = key, self._measure(total, owner, origin, threshold_counts, frame)
         return self._area_rows
+
+    def _footprint(
+        self, aggregate: int, own: NDArray[np.int64], anchor: Floats, shape_yx: tuple[int, ...]
+    ) -> tuple[NDArray[np.int64], Image]:
+        """Render one aggregate's pieces on the analysis grid; kept until something of it changes.
+
+        Parameters
+        ----------
+        aggregate, own
+            The aggregate, and its pieces on the glass.
+        anchor
+            Its position on the canvas in native px.
+        shape_yx
+            Shape of the canvas on the analysis grid, where the patch is cut.
+
+        Returns
+        -------
+        tuple
+            (2,) first row and column of the patch on the canvas, and the patch.
+        """
+        key = own.tobytes() + anchor.tobytes()
+        known = self._footprints.get(aggregate)
+        if known is not None and known[0] == key:
+            return known[1], known[2]
+        elements, step = self.aggregates.elements, self.spec.reduction
+        position = anchor + elements.offset[own]
+        reach = 5.0 * elements.sigma[own].max() + step
+        low = np.floor((position.min(axis=0) - reach) / step).astype(np.int64)
+        high = np.ceil((position.max(axis=0) + reach) / step).astype(np.int64)
+        low = np.clip(low, 0, shape_yx)
+        high = np.maximum(np.clip(high, 0, shape_yx), low)
+        patch = np.zeros(tuple((high - low) * step), dtype=np.float32)
+        if patch.size:
+            fluorescence.paint_elements(
+                patch, aggregates=self.aggregates, pieces=own, position=position - low * step,
+                weight=np.ones(len(own)), extra_sigma=np.zeros(len(own)),
+            )  # fmt: skip
+            patch = reduce_by_mean(patch, step)
+        else:
+            patch = np.zeros((0, 0), dtype=np.float32)
+        self._footprints[aggregate] = (key, low, patch)
+        return low, patch
 
     def _measure(
         self, total: Image, owner: NDArray[np.int32], origin: Floats, threshold_counts: float, frame: int

@@ -148,6 +148,14 @@ def test_areas_are_of_the_ideal_rendering_whatever_the_microscope_does() -> None
     np.testing.assert_array_equal(still.areas(0, 2).area_um2, worse.areas(0, 2).area_um2)
 
 
+def test_areas_do_not_depend_on_what_was_asked_before(eventful: Simulation) -> None:
+    fresh = Simulation(eventful.spec)
+    for frame in (20, 3, 29, 3):
+        asked, new = fresh.areas(0, frame), Simulation(eventful.spec).areas(0, frame)
+        np.testing.assert_array_equal(asked.area_um2, new.area_um2)
+        np.testing.assert_array_equal(asked.centroid_yx_px, new.centroid_yx_px)
+
+
 def test_area_is_the_thresholded_footprint() -> None:
     """Against a plain rendering of the whole field: total area above the threshold."""
     simulation = Simulation(SimulationSpec(shape_yx=(256, 256), frames=1, scenes=1, seed=8, scenario=calm()))

@@ -12,8 +12,8 @@ from phagostat.simulate.likeness import compare, measure_pair
 from phagostat.simulate.real import read_png
 from phagostat.simulate.scene import SceneSimulation, reduce_by_mean
 
-N_FRAMES = 8
-BOUND = 1.4  # 20 % on the average over many frames; eight of them scatter this much
+N_FRAMES = 6
+BOUND = 1.4  # 20 % on the average over many frames; six of them scatter this much
 
 # Outside 20 % (see docs/simulator.md): what depends on a handful of objects in the one real frame.
 # Each has its own, stated, wider bound.
