@@ -105,7 +105,7 @@ def test_eaten_area_of_the_scene_adds_up(eventful: Simulation) -> None:
     assert first.sum() - last.sum() == pytest.approx(eaten + washed, abs=0.1 * first.sum())
 
 
-def test_cells_move_die_and_stay_apart_from_their_labels_never(eventful: Simulation) -> None:
+def test_cells_move_and_die_and_rows_agree_with_labels(eventful: Simulation) -> None:
     scene = eventful.scene(0)
     dead = np.flatnonzero(scene.cells.death < 25)
     assert len(dead)
