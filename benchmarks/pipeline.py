@@ -2,10 +2,10 @@
 
     python benchmarks/pipeline.py [--size 2048] [--frames 24 96] [--repeats 3] [--workers 1] [--json]
 
-A movie of a few simulated frames, repeated, is written as an uncompressed CZI and run twice, short and long; the difference of
-their CPU times over the difference of their frames is the cost of a frame pair without start-up. Runs are interleaved;
-figures are medians with ranges. The CPU time is that of the driver, the scheduler and all workers together, as the
-operating system counts it. The journal's times of reading and of each step are what is not dask, commits and checks.
+A movie of a few simulated frames, repeated, is written as an uncompressed CZI and run twice, short and long; the
+difference of their CPU times over the difference of their frames is the cost of a frame pair without start-up. Runs are
+interleaved; figures are medians with ranges. The CPU time is that of the driver, the scheduler and all workers together,
+as the operating system counts it. The journal's times of reading and of each step are what is not dask, commits and checks.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _pairs(cache: Path, size: int) -> Any:
 
 
 def run(movie: Path, workers: int) -> dict[str, Any]:
-    """Run the pipeline on a movie in processes of its own; CPU, wall time, highest resident size, times of the steps."""
+    """Run the pipeline on a movie in processes of its own: CPU, wall time, resident size, times of the steps."""
     with tempfile.TemporaryDirectory(dir=movie.parent) as output:
         command = [sys.executable, "-m", "phagostat.cli", "run", str(movie), "-o", output, "--workers", str(workers)]
         command += ["--interval-s", "120", "--aggregates", "0", "--cells", "1", "--quiet"]

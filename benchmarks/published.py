@@ -2,13 +2,13 @@
 
     git clone https://github.com/ounissimehdi/PhagoStat ../PhagoStat    # anywhere outside this repository
     pip install natsort shapely imantics btrack torch                   # what it imports beside phagostat's own
-    python benchmarks/published.py --code ../PhagoStat [--frames 12] [--size 2048] [--repeats 3]
+    python benchmarks/published.py --code ../PhagoStat --folder /tmp/movies [--frames 12] [--size 2048] [--repeats 3]
 
-Times ``czi_to_frames``, ``aggregates_field_registration`` and ``aggregates_detection_tracking`` of the published code, unchanged, on one thread,
-against ``phagostat run --workers 1`` on the same uncompressed CZI: reading, normalising, shifts, sharpness, aggregates, all
-written to disk. The published reference image for the cells' histogram cannot be had; the movie's first cell frame takes its place.
-Medians with ranges over interleaved rounds, per frame pair; phagostat's start-up is left out by the difference of a long and a
-short movie, the published code's by timing inside the process.
+Times ``czi_to_frames``, ``aggregates_field_registration`` and ``aggregates_detection_tracking`` of the published code,
+unchanged, on one thread, against ``phagostat run --workers 1`` on the same uncompressed CZI: reading, normalising,
+shifts, sharpness, aggregates, all written to disk. The published reference image for the cells' histogram cannot be
+had; the movie's first cell frame takes its place. Medians with ranges over interleaved rounds, per frame pair; phagostat's
+start-up is left out by the difference of a long and a short movie, the published code's by timing inside the process.
 """
 
 from __future__ import annotations
@@ -41,19 +41,18 @@ def published_times(code: ModuleType, movie: Path, frames: int) -> dict[str, flo
         reference = Path(folder) / "cell_reference.tif"
         Image.fromarray(img_as_ubyte(first)).save(reference)
         out, scene = f"{folder}/out", f"{folder}/out/scene_0"
+        raw, registered = f"{scene}/normalized_aggregate", f"{scene}/registered_aggregate"
+        registration = {"offset": 0, "gauss_size": 3, "eps_err": 1e-4, "max_itr": 1000, "img_ext": ".png"}
+        detection = {"blur_eps": 0.01, "search_frames": 14, "aggregates_th": 0.5, "frame_time": 2}
         parts = {
             "load and normalise": lambda: code.czi_to_frames(
                 str(movie), out, 0, str(reference), 0, resize=(1024, 1024), img_ext=".png"
             ),
-            "shift": lambda: code.aggregates_field_registration(
-                f"{scene}/normalized_aggregate", scene, 0.103**2, 2.0, offset=0, gauss_size=3, eps_err=1e-4, max_itr=1000,
-                img_ext=".png",
-            ),
+            "shift": lambda: code.aggregates_field_registration(raw, scene, 0.103**2, 2.0, **registration),
             "aggregates and blur": lambda: code.aggregates_detection_tracking(
-                f"{scene}/normalized_aggregate", f"{scene}/registered_aggregate", scene, (0.103 * 2) ** 2, 2400,
-                blur_eps=0.01, search_frames=14, aggregates_th=0.5, frame_time=2, save_detection_frames=True, img_ext=".png",
+                raw, registered, scene, (0.103 * 2) ** 2, 2400, save_detection_frames=True, img_ext=".png", **detection
             ),
-        }  # fmt: skip
+        }
         times = {}
         for name, part in parts.items():
             started = time.process_time()

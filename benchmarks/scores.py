@@ -1,6 +1,6 @@
 """Scores against the truth, on seeds that follow from a commit.
 
-    python benchmarks/scores.py [--commit HEAD] [--seeds 20] [--preset default hard] [--mode synthetic semi] [--data FOLDER]
+    python benchmarks/scores.py [--commit HEAD] [--seeds 20] [--preset default hard] [--mode synthetic semi]
 
 For every seed an acquisition is simulated, analysed with default settings and compared with its truth. Each line of the
 table is over all scenes of all seeds: mean, and the worst scene.
@@ -78,9 +78,7 @@ def main() -> None:
     commit = subprocess.run(
         ["git", "rev-parse", options.commit], capture_output=True, text=True, check=True
     ).stdout.strip()
-    print(
-        f"commit {commit}, {options.seeds} seeds, {options.scenes} scene(s) of {options.frames} frames, {options.size} px"
-    )
+    print(f"commit {commit}, {options.seeds} seeds, {options.scenes} x {options.frames} frames, {options.size} px")
     records: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for mode in options.mode:
@@ -95,9 +93,8 @@ def main() -> None:
                     values = np.array([r[name] for r in mine], float)
                     if np.isfinite(values).any():
                         worst = int(np.nanargmin(values) if name == "sharpness_auc" else np.nanargmax(np.abs(values)))
-                        print(
-                            f"| {name:<24} | {np.nanmean(values):10.4f} | {values[worst]:10.4f} | {mine[worst]['seed']} |"
-                        )
+                        mean, seed = np.nanmean(values), mine[worst]["seed"]
+                        print(f"| {name:<24} | {mean:10.4f} | {values[worst]:10.4f} | {seed} |")
     if options.output:
         options.output.write_text(json.dumps({"commit": commit, "records": records}, indent=1), "utf-8")
 
