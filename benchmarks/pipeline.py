@@ -3,9 +3,10 @@
     python benchmarks/pipeline.py [--size 2048] [--frames 24 96] [--repeats 3] [--workers 1] [--json]
 
 A movie of a few simulated frames, repeated, is written as an uncompressed CZI and run twice, short and long; the
-difference of their CPU times over the difference of their frames is the cost of a frame pair without start-up. Runs are
-interleaved; figures are medians with ranges. The CPU time is that of the driver, the scheduler and all workers together,
-as the operating system counts it. The journal's times of reading and of each step are what is not dask, commits and checks.
+difference of their CPU times over the difference of their frames is the cost of a frame pair without start-up. Runs
+are interleaved; figures are medians with ranges. The CPU time is that of the driver, the scheduler and all workers
+together, as the operating system counts it. The journal's times of reading and of each step are what is not dask,
+commits and checks.
 """
 
 from __future__ import annotations

@@ -4,11 +4,12 @@
     pip install natsort shapely imantics btrack torch                   # what it imports beside phagostat's own
     python benchmarks/published.py --code ../PhagoStat --folder /tmp/movies [--frames 12] [--size 2048] [--repeats 3]
 
-Times ``czi_to_frames``, ``aggregates_field_registration`` and ``aggregates_detection_tracking`` of the published code,
-unchanged, on one thread, against ``phagostat run --workers 1`` on the same uncompressed CZI: reading, normalising,
-shifts, sharpness, aggregates, all written to disk. The published reference image for the cells' histogram cannot be
-had; the movie's first cell frame takes its place. Medians with ranges over interleaved rounds, per frame pair; phagostat's
-start-up is left out by the difference of a long and a short movie, the published code's by timing inside the process.
+Times ``czi_to_frames``, ``aggregates_field_registration`` and ``aggregates_detection_tracking`` of the published
+code, unchanged, on one thread, against ``phagostat run --workers 1`` on the same uncompressed CZI: reading,
+normalising, shifts, sharpness, aggregates, all written to disk. The published reference image for the cells'
+histogram cannot be had; the movie's first cell frame takes its place. Medians with ranges over interleaved rounds,
+per frame pair; phagostat's start-up is left out by the difference of a long and a short movie, the published code's
+by timing inside the process.
 """
 
 from __future__ import annotations

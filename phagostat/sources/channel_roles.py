@@ -74,7 +74,7 @@ def resolve(
             "not a time-lapse: no scene has enough frames",
             where=where,
             found=", ".join(f"{scene.name}: {scene.n_frames}" for scene in metadata.scenes) or "no scenes",
-            remedy=f"give an acquisition with at least {min_frames} time points",
+            remedy=f"give an acquisition with at least {min_frames} time points, or add --set acquisition.min_frames=1",
         )
     overrides = {ChannelRole.AGGREGATES: aggregates, ChannelRole.CELLS: cells}
     roles = _resolve_roles(metadata, overrides, required=require_roles)

@@ -24,8 +24,8 @@ KEPT_SCENES = 4
 """Scenes whose frozen parts a process keeps: blocks come scene after scene, a few are in hand at a time."""
 
 FOOTPRINT_SHARE = 0.4
-"""Share of the aggregate threshold that footprints for the bleaching factor are taken at: fainter aggregates fade as the
-others do, and there are one to two times as many of them."""
+"""Share of the aggregate threshold that footprints for the bleaching factor are taken at: fainter aggregates fade as
+the others do, and there are one to two times as many of them."""
 
 _Part = TypeVar("_Part")
 _kept: OrderedDict[str, dict[str, Any]] = OrderedDict()
