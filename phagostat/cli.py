@@ -24,7 +24,7 @@ from phagostat.settings import PROFILES, Settings, read_settings, settings_table
 
 EXIT_DIFFERENT, EXIT_NO_USABLE_FRAME, EXIT_OWN_MISTAKE, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 4, 70, 130, 143
 
-_PATH = click.Path(path_type=Path)
+_PATH = click.Path(path_type=Path, readable=False)  # what cannot be read is said as any other problem
 
 
 class Stopped(BaseException):

@@ -21,7 +21,7 @@ from phagostat.engine.work import Job, Needed, Present, Receipt
 from phagostat.model.errors import PhagostatError, StoreError
 from phagostat.sources.protocol import Availability
 from phagostat.store.commits import WHOLE, Commit, CommitLog, Entry
-from phagostat.store.files import remove_partial_files, storage_error
+from phagostat.store.files import remove_file, remove_partial_files, storage_error
 from phagostat.store.integrity import missing_chunks
 from phagostat.store.lease import Lease
 from phagostat.store.seal import Seal, read_seal, remove_seal, sweep_orphans, write_seal
@@ -264,7 +264,7 @@ class Loop:
             chunks = [c for i in indices if (e := self.log.entry(step, scene, i)) is not None for c in e.chunks]
             self.log.retract(step, scene, indices)
             for chunk in chunks:
-                (self.job.layout.images / chunk).unlink(missing_ok=True)
+                remove_file(self.job.layout.images / chunk)
 
     def _submit(self, executor: Executor, work: Work, facts: Facts) -> None:
         contents, needs = self._needs(work, facts)

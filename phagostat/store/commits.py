@@ -20,7 +20,7 @@ from typing import Any
 
 from phagostat.model.errors import StoreError
 from phagostat.store.digests import bytes_digest, value_digest
-from phagostat.store.files import storage_error, write_whole
+from phagostat.store.files import remove_file, write_whole
 
 WHOLE = 0
 """Index of the only entry of a step that takes a whole scene or acquisition."""
@@ -191,7 +191,7 @@ class CommitLog:
             if kept:
                 self._write(narrowed)
             else:
-                self._remove(path)
+                remove_file(self.folder / path)
             del self._commits[path]
             for entry in commit.entries:
                 owner.pop(entry.index, None)
@@ -201,14 +201,8 @@ class CommitLog:
     def remove_damaged(self) -> None:
         """Remove commit files that could not be read: their ranges may be committed anew under other names."""
         for path in self.damaged:
-            self._remove(path)
+            remove_file(self.folder / path)
         self.damaged = []
-
-    def _remove(self, path: str) -> None:
-        try:
-            (self.folder / path).unlink(missing_ok=True)
-        except OSError as error:
-            raise storage_error(error, self.folder / path) from error
 
     def _add(self, commit: Commit) -> None:
         self._commits[commit.path] = commit

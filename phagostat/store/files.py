@@ -61,6 +61,20 @@ def storage_error(error: OSError, path: Path | str) -> StoreError:
     )
 
 
+def remove_file(path: Path) -> None:
+    """Remove a file; none to be there is as good.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_error(error, path) from error
+
+
 def remove_partial_files(folder: Path) -> int:
     """Remove what killed writers left behind (``*.partial``); give their number."""
     removed = 0

@@ -80,7 +80,12 @@ def read_manifest(layout: Layout) -> Manifest | None:
             ) from None
         return None
     except OSError as error:
-        raise StoreError("the output cannot be read", where=layout.manifest, found=error.strerror) from None
+        raise StoreError(
+            "the output cannot be read",
+            where=layout.manifest,
+            found=error.strerror,
+            remedy="choose an output that you may read and write",
+        ) from None
     try:
         document = json.loads(text)
         if document["format"] != FORMAT:
@@ -91,8 +96,13 @@ def read_manifest(layout: Layout) -> Manifest | None:
                 remedy=f"this is phagostat {package_version()}, format {FORMAT}: choose another output",
             )
         return Manifest(**document)
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError("the output's manifest is damaged", where=layout.manifest, found=error) from None
+    except (ValueError, KeyError, TypeError):
+        raise StoreError(
+            "the output's manifest is damaged",
+            where=layout.manifest,
+            found=f"{len(text)} characters that are no manifest",
+            remedy="choose another output",
+        ) from None
 
 
 def check_manifest(layout: Layout, found: Manifest, wanted: Manifest, *, upgrade: bool = False) -> Manifest:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from phagostat.store.commits import CommitLog
-from phagostat.store.files import write_whole
+from phagostat.store.files import remove_file, write_whole
 from phagostat.store.layout import Layout
 
 
@@ -34,9 +34,9 @@ def write_seal(layout: Layout, seal: Seal) -> None:
 
 def remove_seal(layout: Layout) -> None:
     """Break the seal, before anything under it changes; final tables go with it."""
-    layout.seal.unlink(missing_ok=True)
+    remove_file(layout.seal)
     for table in layout.tables.glob("*.parquet"):
-        table.unlink()
+        remove_file(table)
 
 
 def sweep_orphans(layout: Layout, log: CommitLog) -> int:
@@ -46,10 +46,10 @@ def sweep_orphans(layout: Layout, log: CommitLog) -> int:
     removed = 0
     for chunk in layout.images.glob("**/c/**/*"):
         if chunk.is_file() and str(chunk.relative_to(layout.images)) not in promised:
-            chunk.unlink()
+            remove_file(chunk)
             removed += 1
     for file in layout.rows.glob("**/*.parquet"):
         if str(file.relative_to(layout.rows)) not in kept:
-            file.unlink()
+            remove_file(file)
             removed += 1
     return removed
