@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import traceback
@@ -346,6 +347,11 @@ def simulate(path: Path, size: int, compression: str, force: bool, quiet: bool, 
 
     if path.exists() and not force:
         raise SourceError("a file stands there already", where=path, remedy="choose another name, or add --force")
+    if path.is_file():
+        path.unlink()
+        truth = path.with_suffix(".truth")
+        if (truth / "truth.json").is_file():  # a folder of ours and nothing else
+            shutil.rmtree(truth)
     with terminal.ProgressLine(path.name, quiet=quiet) as progress:
         report = make(
             path,

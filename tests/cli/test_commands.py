@@ -1,0 +1,291 @@
+"""The commands as a user calls them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from phagostat.cli import cli
+from phagostat.store.layout import Layout
+from phagostat.store.tables import read_table, table_digest
+
+from .command import snapshot
+
+RUN = ("--workers", "0")
+
+
+@pytest.fixture(scope="module")
+def shared_output(movie, tmp_path_factory) -> Path:
+    """An output that tests only look at."""
+    from phagostat.cli import main
+
+    root = tmp_path_factory.mktemp("shared")
+    with pytest.raises(SystemExit) as end:
+        main(["run", str(movie), "-o", str(root), *RUN, "-q"])
+    assert end.value.code == 0
+    return root
+
+
+@pytest.fixture
+def output(shared_output, tmp_path) -> Path:
+    """A copy to change."""
+    shutil.copytree(shared_output, tmp_path / "out")
+    return tmp_path / "out"
+
+
+@pytest.mark.parametrize("name", [None, *cli.commands])
+def test_every_command_explains_itself(call, name):
+    found = call(*([name] if name else []), "--help")
+    assert found.code == 0
+    assert found.err == ""
+    assert "Usage: phagostat" in found.out
+    if name:
+        assert all(f"{option.opts[0]}" in found.out for option in cli.commands[name].params if option.opts[0][0] == "-")
+    else:
+        assert all(command in found.out for command in cli.commands)
+
+
+def test_no_command_is_a_question_for_help(call):
+    found = call()
+    assert found.code == 2
+    assert found.err.startswith("Usage: phagostat")
+    assert call("dance").code == 2
+
+
+def test_a_run_says_where_its_results_are(call, movie, tmp_path):
+    found = call("run", movie, "-o", tmp_path / "out", *RUN)
+    assert (found.code, found.err) == (0, "")
+    assert f"{movie}: 2 scenes, 7 frames (7 ok)" in found.out
+    for line in found.out.splitlines():
+        word, _, path = line.strip().partition("  ")
+        if word in {"tables", "images"}:
+            assert Path(path.strip()).is_dir()
+    again = call("run", movie, "-o", tmp_path / "out", *RUN)
+    assert "nothing to do" in again.out
+
+
+def test_quiet_is_silent_and_json_can_be_parsed(call, movie, output, tmp_path):
+    for arguments in (
+        ("run", movie, "-o", output, *RUN, "-q"),
+        ("convert", movie, "-o", tmp_path / "m.zarr", *RUN, "-q"),
+        ("simulate", tmp_path / "s.czi", "--frames", 2, "--size", 128, "-q"),
+    ):
+        found = call(*arguments)
+        assert (found.code, found.out, found.err) == (0, "", ""), arguments[0]
+    for arguments in (
+        ("run", movie, "-o", output, *RUN, "--json"),
+        ("convert", movie, "-o", tmp_path / "m.zarr", *RUN, "--json"),
+        ("info", movie, "--json"),
+        ("status", output, "--json", "--check"),
+        ("compare", output, output, "--json"),
+        ("settings", "--json"),
+        ("simulate", tmp_path / "s.czi", "--frames", 2, "--size", 128, "--json", "--force"),
+    ):
+        found = call(*arguments)
+        assert (found.code, found.err) == (0, ""), (arguments[0], found.err)
+        assert json.loads(found.out), arguments[0]
+
+
+def test_info_says_what_run_would_take_it_for(call, movie):
+    text = call("info", movie).out
+    document = json.loads(call("info", movie, "--json").out)
+    assert [scene["frames"] for scene in document["scenes"]] == [4, 3]
+    assert [scene["missing_planes"] for scene in document["scenes"]] == [0, 0]
+    assert document["run"] == {
+        "possible": True,
+        "roles": {"aggregates": 0, "cells": 1},
+        "pixel_size_um": pytest.approx(0.103),
+        "analysis_pixel_size_um": pytest.approx(0.206),
+        "reduction": 2,
+    }
+    assert "aggregates = channel 0" in text
+    refused = json.loads(call("info", movie, "--json", "--cells", 0, "--aggregates", 0).out)["run"]
+    assert refused["possible"] is False
+    assert refused["why"]
+
+
+# ---- settings --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("profile", ["corrected", "paper"])
+def test_settings_go_out_and_come_back(call, tmp_path, profile):
+    changed = ("--set", "aggregates.min_area_um2=1.25", "--set", "acquisition.pixel_size_um=0.2")
+    text = call("settings", "--profile", profile, *changed).out
+    file = tmp_path / "my.toml"
+    found = call("settings", "--profile", profile, *changed, "-o", file)
+    assert (found.code, found.out, found.err) == (0, "", "")
+    assert file.read_text() == text
+    assert call("settings", "--settings", file).out == text
+    rows = {(row["group"], row["name"]): row for row in json.loads(call("settings", "--settings", file, "--json").out)}
+    assert rows["aggregates", "min_area_um2"]["value"] == 1.25
+    assert all(row["description"] for row in rows.values())
+    other = "paper" if profile == "corrected" else "corrected"
+    assert call("settings", "--settings", file, "--profile", other).code == 2
+
+
+def test_every_setting_is_explained_in_the_text(call):
+    text = call("settings").out
+    for row in json.loads(call("settings", "--json").out):
+        assert row["name"] in text
+        assert row["description"] in text
+
+
+# ---- status ----------------------------------------------------------------------------------------------------------
+
+
+def test_status_says_beforehand_what_run_does(call, movie, output):
+    assert "run would   do nothing" in call("status", output).out
+    change = ("--set", "aggregates.min_area_um2=2.0")
+    (document,) = json.loads(call("status", output, "--json", *change).out)
+    assert document["sealed"] is True
+    assert document["run"]["changed"] == {"aggregates.min_area_um2": [0.42, 2.0]}
+    assert document["run"]["stale"] == {"reference": 0, "threshold": 0, "images": 0, "measures": 0, "aggregates": 7}
+    assert not any(document["run"]["missing"].values())
+    before = snapshot(output)
+    text = call("status", output, *change).out
+    assert "changed: aggregates.min_area_um2 from 0.42 to 2.0" in text
+    assert "run would   aggregates: 7 to compute again" in text
+    assert snapshot(output) == before
+    (summary,) = json.loads(call("run", movie, "-o", output, *RUN, "--json", *change).out)
+    assert summary["computed"] == {"aggregates": 7}
+    assert "run would   do nothing" in call("status", output).out
+
+
+def test_status_of_a_half_done_output(call, movie, output):
+    for commit in (output / "movie/commits/measures").rglob("*.json"):
+        commit.unlink()
+    (output / "movie/seal.json").unlink()
+    (document,) = json.loads(call("status", output, "--json").out)
+    assert document["sealed"] is False
+    assert document["run"]["missing"]["measures"] == 7
+    assert document["run"]["uncertain"]["aggregates"] == 7
+    assert "not complete: run goes on with it" in call("status", output).out
+    (summary,) = json.loads(call("run", movie, "-o", output, *RUN, "--json").out)
+    assert summary["computed"] == {"measures": 7}  # to the same content: the aggregates hold
+
+
+def test_status_checks_every_chunk_on_request(call, movie, output):
+    assert "0 do not match" in call("status", output, "--check").out
+    victim = output / "movie/images.zarr/1/0/c/2/1/0/0"
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.write_bytes(data)
+    found = call("status", output, "--check")
+    assert found.code == 3
+    assert "1/0/c/2/1/0/0" in found.err
+    assert len(found.err.splitlines()) == 1
+    (output / "movie/seal.json").unlink()
+    assert "does not match its commit" in call("run", movie, "-o", output, *RUN).err
+    assert call("status", output, "--check").code == 0
+
+
+def test_status_when_the_source_is_gone(call, made, tmp_path):
+    path = made()
+    assert call("run", path, "-o", tmp_path / "out", *RUN, "-q").code == 0
+    path.unlink()
+    found = call("status", tmp_path / "out")
+    assert found.code == 0
+    assert "what a run would do cannot be said" in found.out
+
+
+# ---- compare and convert ---------------------------------------------------------------------------------------------
+
+
+def test_compare_names_what_differs(call, movie, shared_output, output):
+    same = call("compare", shared_output, output)
+    assert same.code == 0
+    assert same.out.startswith("equal")
+    assert call("run", movie, "-o", output, *RUN, "-q", "--set", "aggregates.min_area_um2=2.0").code == 0
+    found = call("compare", shared_output / "movie", output / "movie")
+    assert found.code == 1
+    assert found.err == ""
+    assert "table frames: values differ in" in found.out
+    assert "labels/aggregates/0/c/" in found.out
+    assert "pixels differ" in found.out
+    document = json.loads(call("compare", shared_output, output, "--json").out)
+    assert document["equal"] is False
+    assert document["hashes"][0]["a"] != document["hashes"][0]["b"]
+
+
+def test_a_conversion_gives_the_same_measurements(call, movie, shared_output, tmp_path):
+    assert call("convert", movie, "-o", tmp_path / "movie.zarr", *RUN, "-q").code == 0
+    assert json.loads(call("info", tmp_path / "movie.zarr", "--json").out)["kind"] == "ome-zarr"
+    found = call("run", tmp_path / "movie.zarr", "-o", tmp_path / "out", *RUN, "-q")
+    assert (found.code, found.err) == (0, "")
+    wanted, given = (Layout.analysis(root / "movie").tables for root in (shared_output, tmp_path / "out"))
+    for name in ("frames", "scenes", "aggregates"):
+        assert table_digest(read_table(given, name)) == table_digest(read_table(wanted, name)), name
+    assert call("compare", shared_output, tmp_path / "out").out.startswith("equal")
+
+
+def test_a_simulation_is_not_overwritten(call, tmp_path):
+    arguments = ("simulate", tmp_path / "s.czi", "--frames", 2, "--scenes", 1, "--size", 128)
+    assert call(*arguments).code == 0
+    before = snapshot(tmp_path)
+    found = call(*arguments)
+    assert found.code == 2
+    assert "--force" in found.err
+    assert snapshot(tmp_path) == before
+    assert call(*arguments, "--force", "-q").code == 0
+
+
+# ---- real files ------------------------------------------------------------------------------------------------------
+
+REAL = {
+    "CD_s_1_t_3_c_2_z_5.czi": (2, "which channel"),
+    "CellDivision_T3_Z6_CH1_X300_Y200_DCV_ZSTD.czi": (2, "one channel only"),
+    "S3_1Pos_2Mosaic_T1_Z1_CH1.czi": (2, "time points"),
+    "WellD6-7_S2.czi": (2, "time points"),
+    "test.czi": (2, "time points"),
+    "testwell96_A9_1024x1024_Nuc.czi": (2, "time points"),
+    "tiles_time_z.czi": (4, "none of 2 frames can be used"),
+}
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", REAL)
+def test_a_real_file_is_analysed_or_refused_with_what_is_missing(call, shared_data, tmp_path, name):
+    path = shared_data / "czi" / name
+    code, words = REAL[name]
+    found = call("run", path, "-o", tmp_path / "out", *RUN, "-q")
+    if code == 2:
+        found.sentence(2, path, words)
+        assert not (tmp_path / "out").exists()
+    else:
+        assert found.code == code
+        assert len(found.err.splitlines()) == 1
+        assert words in found.err
+
+
+@pytest.mark.real
+def test_every_real_file_is_in_the_table(shared_data):
+    assert {path.name for path in (shared_data / "czi").glob("*.czi")} == set(REAL)
+
+
+@pytest.mark.real
+def test_a_real_file_whose_channels_are_told_is_analysed(call, shared_data, tmp_path):
+    path = shared_data / "czi/CD_s_1_t_3_c_2_z_5.czi"
+    found = call("run", path, "-o", tmp_path / "out", *RUN, "--json", "--aggregates", 0, "--cells", 1)
+    assert found.code in (0, 4), found.err
+    (summary,) = json.loads(found.out)
+    assert summary["frames"] == 3
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_the_real_two_channel_time_lapse_to_the_end(call, shared_data, tmp_path):
+    (path,) = (shared_data / "two-channel").glob("*.czi")
+    call("run", path, "-o", tmp_path / "out", *RUN).sentence(2, path, "--pixel-size-um", "--interval-s")
+    given = ("--pixel-size-um", 0.0645, "--interval-s", 60, "--aggregates", 0, "--cells", 1)
+    found = call("run", path, "-o", tmp_path / "out", *RUN, "--json", *given)
+    assert (found.code, found.err) == (0, "")
+    (summary,) = json.loads(found.out)
+    assert summary["frames"] == 30
+    assert sum(summary["verdicts"].values()) == 30
+    assert summary["verdicts"]["ok"] >= 1
+    frames = read_table(Path(summary["tables"]), "frames").to_pylist()
+    assert [row["time_s"] for row in frames] == [60.0 * t for t in range(30)]
+    assert all(row["reason"] for row in frames if row["verdict"] != "ok")
