@@ -12,6 +12,7 @@ from pylibCZIrw import czi as pyczi
 
 from phagostat.sources.czi import CziSource
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # the library leaves its file to the garbage collector
 FRAMES = 20
 
 

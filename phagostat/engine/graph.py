@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import dask.array as da
@@ -49,50 +49,41 @@ def block_graph(work: Work, job: Job, *, needs: Needs, present: Present, name: s
     if work.scene is None:
         raise ValueError("a block belongs to a scene")
     frames = da.from_array(np.arange(work.start, work.stop), chunks=work.stop - work.start, name=f"frames-{name}")
-    scene = functools.partial(da.map_blocks, dtype=object, meta=_EMPTY, job=job, scene=work.scene, enforce_ndim=True)
-    planes = scene(_read_block, frames, present=present[work.scene], name=f"read-{name}")
+    read = functools.partial(_read_block, job=job, scene=work.scene, present=present[work.scene])
+    planes = _map(read, frames, name=f"read-{name}")
     results: list[da.Array] = []
     for step in work.steps:
         earlier = work.steps[: len(results)]
-        results.append(
-            scene(_step_block, planes, *results, step=step, earlier=earlier, needs=needs, name=f"{step}-{name}")
-        )
-    return da.map_blocks(
-        _receipt_block,
-        planes,
-        *results,
-        job=job,
-        work=work,
-        dtype=object,
-        meta=_EMPTY,
-        chunks=((1,),),
-        name=f"receipt-{name}",
+        compute = functools.partial(_step_block, job=job, scene=work.scene, step=step, earlier=earlier, needs=needs)
+        results.append(_map(compute, planes, *results, name=f"{step}-{name}"))
+    return _map(
+        functools.partial(_receipt_block, job=job, work=work), planes, *results, one=True, name=f"receipt-{name}"
     )
 
 
 def whole_graph(work: Work, job: Job, *, needs: Needs, present: Present, frames_final: int, name: str) -> da.Array:
     """The graph of a step that takes a whole scene or acquisition: one task, one receipt."""
     place = da.from_array(np.array([work.start]), chunks=1, name=f"place-{name}")
-    return da.map_blocks(
-        _whole_block,
-        place,
-        job=job,
-        work=work,
-        needs=needs,
-        present=present,
-        frames_final=frames_final,
-        dtype=object,
-        meta=_EMPTY,
-        name=f"{work.steps[0]}-{name}",
+    compute = functools.partial(
+        _whole_block, job=job, work=work, needs=needs, present=present, frames_final=frames_final
     )
+    return _map(compute, place, name=f"{work.steps[0]}-{name}")
 
 
 def check_graph(job: Job, chunks: Mapping[str, str], *, name: str) -> da.Array:
     """The graph that compares chunks with the digests in their commits; gives the list of those that do not match."""
     place = da.from_array(np.array([0]), chunks=1, name=f"place-{name}")
-    return da.map_blocks(
-        _check_block, place, job=job, promised=dict(chunks), dtype=object, meta=_EMPTY, name=f"check-{name}"
-    )
+    return _map(functools.partial(_check_block, job=job, promised=dict(chunks)), place, name=f"check-{name}")
+
+
+def _map(function: Callable[..., Objects], *arrays: da.Array, name: str, one: bool = False) -> da.Array:
+    """``map_blocks`` over blocks of objects.
+
+    What the function needs beside the blocks is bound into it: dask would look for arrays in every keyword argument,
+    through thousands of frame times, which costs more than the frames of a small movie.
+    """
+    chunks = ((1,),) if one else None
+    return da.map_blocks(function, *arrays, dtype=object, meta=_EMPTY, chunks=chunks, name=name)
 
 
 def _objects(items: list[Any]) -> Objects:
