@@ -46,7 +46,7 @@ def decode_zstd(payload: bytes, *, compression: int, shape_yx: tuple[int, int], 
     SourceError
         If the data do not decode to exactly that many pixels.
     """
-    from numcodecs.zstd import decompress  # type: ignore[import-untyped]  # noqa: PLC0415 - for zstd files only
+    from numcodecs.zstd import decompress  # noqa: PLC0415 - for zstd files only
 
     start, bytes_apart = _packing(payload) if compression == ZSTD_PACKED else (0, False)
     pixels = np.empty(shape_yx, dtype=np.dtype(dtype).newbyteorder("<"))
