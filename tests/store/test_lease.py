@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from phagostat.model.errors import LeaseError, StoreError
+from phagostat.store import lease as module
+from phagostat.store.lease import STALE_AFTER_S, Holder, hold_lease, read_holder
+
+TAKER = """
+import sys, time
+from pathlib import Path
+from phagostat.model.errors import LeaseError
+from phagostat.store.lease import hold_lease
+path, start = Path(sys.argv[1]), float(sys.argv[2])
+while time.time() < start:
+    pass
+try:
+    with hold_lease(path):
+        time.sleep(1.5)
+        print("held")
+except LeaseError:
+    print("refused")
+"""
+
+
+def write(path: Path, holder: Holder) -> None:
+    path.write_text(json.dumps(asdict(holder)))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "out/driver.lease"
+
+
+def dead() -> Holder:
+    """A process of this machine that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    started = module._process_start(process.pid) or "1"
+    process.wait()
+    return replace(Holder.this_process(), pid=process.pid, started=started)
+
+
+def test_a_lease_is_held_and_given_back(path):
+    with hold_lease(path) as lease:
+        assert read_holder(path) == lease.holder
+        lease.renew()
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_living_holder_is_not_disturbed(path):
+    with hold_lease(path) as lease:
+        before = path.read_bytes()
+        with pytest.raises(LeaseError) as caught, hold_lease(path):
+            pytest.fail("two drivers at once")
+        sentence = str(caught.value)
+        assert f"process {os.getpid()} on" in sentence
+        assert "another run is at work on this output" in sentence
+        assert caught.value.remedy
+        assert "\n" not in sentence
+        assert caught.value.exit_code == 3
+        assert path.read_bytes() == before
+        lease.renew()
+        assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_a_dead_process_is_taken_over(path):
+    path.parent.mkdir()
+    write(path, dead())
+    with hold_lease(path) as lease:
+        assert read_holder(path) == lease.holder
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_process_number_that_was_given_away_again_is_told_by_its_start(path):
+    path.parent.mkdir()
+    me = Holder.this_process()
+    write(path, replace(me, token="other", started=str(int(me.started) - 1)))
+    with hold_lease(path) as lease:
+        assert read_holder(path) == lease.holder
+
+
+def test_a_holder_from_before_a_reboot_is_dead(path):
+    path.parent.mkdir()
+    write(path, replace(Holder.this_process(), token="other", boot="another boot"))
+    with hold_lease(path):
+        pass
+
+
+@pytest.mark.parametrize(("age_s", "alive"), [(0.0, True), (STALE_AFTER_S / 2, True), (STALE_AFTER_S + 5, False)])
+def test_a_holder_on_another_machine_lives_by_its_heartbeat(path, age_s, alive):
+    path.parent.mkdir()
+    write(path, replace(Holder.this_process(), token="other", host="elsewhere"))
+    os.utime(path, (time.time() - age_s, time.time() - age_s))
+    if alive:
+        with pytest.raises(LeaseError, match="another run is at work") as caught, hold_lease(path):
+            pass
+        assert "on elsewhere" in str(caught.value)
+        assert read_holder(path).host == "elsewhere"
+    else:
+        with hold_lease(path):
+            pass
+    assert [p for p in path.parent.iterdir() if p != path] == []
+
+
+def test_renewing_is_the_heartbeat(path):
+    with hold_lease(path) as lease:
+        os.utime(path, (1.0, 1.0))
+        lease.renew()
+        assert time.time() - path.stat().st_mtime < 60
+
+
+def test_a_driver_that_was_taken_over_stops_and_leaves_the_new_ones_lease_alone(path):
+    with hold_lease(path) as lease:
+        other = replace(lease.holder, token="other", pid=1)
+        write(path, other)
+        with pytest.raises(LeaseError, match="took this output over"):
+            lease.renew()
+    assert read_holder(path) == other
+    path.unlink()
+    with pytest.raises(LeaseError, match="took this output over"):
+        lease.renew()
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"pid": 1}', "[]"])
+def test_a_damaged_lease_holds_nothing(path, text):
+    path.parent.mkdir()
+    path.write_text(text)
+    assert read_holder(path) is None
+    with hold_lease(path) as lease:
+        lease.renew()
+
+
+def test_a_living_drivers_lease_that_was_set_aside_by_mistake_is_put_back(path):
+    """Between the look at a dead holder and its removal, another driver may have taken the lease."""
+    path.parent.mkdir()
+    gone, living = dead(), Holder.this_process()
+    write(path, living)
+    module._set_aside(path, gone)
+    assert read_holder(path) == living
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("held_by", ["nobody", "a dead process"])
+@pytest.mark.parametrize("attempt", range(2))
+def test_of_several_takers_at_once_exactly_one_wins(path, held_by, attempt):
+    path.parent.mkdir()
+    if held_by != "nobody":
+        write(path, dead())
+    start = time.time() + 1.0
+    takers = [
+        subprocess.Popen([sys.executable, "-c", TAKER, str(path), str(start)], stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    said = sorted(taker.communicate(timeout=60)[0].strip() for taker in takers)
+    assert said == ["held", "refused", "refused", "refused"]
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_lease_that_cannot_be_written_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot be written") as caught, hold_lease(tmp_path / "file/driver.lease"):
+        pass
+    assert caught.value.remedy
