@@ -92,7 +92,7 @@ class ProgressLine:
 
     def _left(self, now: float, done: int, total: int) -> str:
         began, at = self._start
-        if done <= at or done >= total or now - began < 1.0:
+        if done < at + 5 or done >= total or now - began < 1.0:
             return ""
         return f", {duration(round((now - began) * (total - done) / (done - at)))} left"
 
