@@ -136,7 +136,7 @@ class NormalisationSettings(_Group):
         source="sd of the published cell image",
     )
     flat_field_sigma_um: float = Field(
-        default=20.0,
+        default=50.0,
         ge=0,
         unit="um",
         description="sigma of the wide Gaussian that illumination is taken from; 0: none",

@@ -130,8 +130,9 @@ def flat_field(frame: NDArray[np.integer], *, sigma_px: float) -> NDArray[np.flo
 
     Notes
     -----
-    Medians of blocks (a quarter of sigma wide) keep halos and bright round cells from pulling the illumination; the
-    Gaussian runs on that coarse grid, mirrored at the border.
+    Medians of blocks (a quarter of sigma wide), limited to three robust standard deviations about their median, keep
+    halos and bright round cells from pulling the illumination; the Gaussian runs on that coarse grid, mirrored at the
+    border.
     """
     if not sigma_px > 0:
         raise ValueError(f"the width of a flat field must be positive (found: {sigma_px} px)")
@@ -143,7 +144,9 @@ def flat_field(frame: NDArray[np.integer], *, sigma_px: float) -> NDArray[np.flo
     for i in range(n_y):
         for j in range(n_x):
             coarse[i, j] = np.median(frame[rows[i] : rows[i + 1], columns[j] : columns[j + 1]])
-    smooth = gaussian_filter(coarse, (sigma_px * n_y / height, sigma_px * n_x / width), mode="reflect")
+    middle = float(np.median(coarse))
+    reach = 3 * 1.4826 * float(np.median(np.abs(coarse - middle)))
+    smooth = gaussian_filter(np.clip(coarse, middle - reach, middle + reach), (sigma_px * n_y / height, sigma_px * n_x / width), mode="reflect")
     centre = float(np.median(smooth))
     # A field without light anywhere cannot be evened; a gain of 1 leaves it as it is.
     gain = np.ones_like(smooth) if centre <= 0 else centre / np.maximum(smooth, 0.05 * centre)
