@@ -15,10 +15,11 @@ from typing import Any
 
 import dask
 import dask.array as da
-from distributed import Client, Future, LocalCluster
+from distributed import Client, Future, KilledWorker, LocalCluster
+from distributed.comm import CommClosedError
 from distributed.diagnostics.plugin import WorkerPlugin
 
-from phagostat.engine.executor import Executor, Outcome, SynchronousExecutor
+from phagostat.engine.executor import Executor, Outcome, SynchronousExecutor, WorkerLostError
 
 _CONFIGURATION = {
     "distributed.worker.use-file-locking": False,
@@ -112,8 +113,7 @@ class DistributedExecutor:
             if future.status == "finished":
                 outcomes.append(Outcome(ticket, value=future.result()))
             else:
-                error = future.exception() if future.status == "error" else RuntimeError(future.status)
-                outcomes.append(Outcome(ticket, error=error))
+                outcomes.append(Outcome(ticket, error=_error_of(future)))
             future.release()
         return outcomes
 
@@ -123,6 +123,16 @@ class DistributedExecutor:
             with contextlib.suppress(Exception):
                 self._client.cancel(list(self._out.values()), force=True)
         self._out.clear()
+
+
+def _error_of(future: Future) -> BaseException:
+    """Why a future has no result; a lost worker is told from a graph that failed."""
+    if future.status != "error":  # cancelled or lost
+        return WorkerLostError(future.status)
+    error = future.exception()
+    if isinstance(error, KilledWorker | CommClosedError):
+        return WorkerLostError(str(error))
+    return error if isinstance(error, BaseException) else RuntimeError(repr(error))
 
 
 @contextlib.contextmanager

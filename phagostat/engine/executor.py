@@ -10,6 +10,10 @@ import dask
 import dask.array as da
 
 
+class WorkerLostError(Exception):
+    """The worker that had a graph is gone, or its answer is: nothing is known against the graph itself."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What became of a submitted graph: its receipts, or the error that ended it."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from phagostat.engine.executor import Executor, Outcome
+from phagostat.engine.executor import Executor, Outcome, WorkerLostError
 from phagostat.engine.graph import block_graph, check_graph, whole_graph
 from phagostat.engine.planner import Facts, Place, Plan, Planner, SceneFacts, Work
 from phagostat.engine.steps import Scope, Step, step_tokens
@@ -351,7 +351,7 @@ class Loop:
             raise storage_error(error, self.job.layout.root) from error
         self._attempts[work] = self._attempts.get(work, 0) + 1
         self._journal("failed", scene=work.scene, start=work.start, stop=work.stop, error=repr(error))
-        if not _worker_died(error):
+        if not isinstance(error, WorkerLostError):
             raise error if error is not None else RuntimeError("no outcome")
         if self._attempts[work] >= ATTEMPTS:
             raise StoreError(
@@ -434,10 +434,6 @@ def _frames_final(facts: Facts, scene: int | None) -> int:
 def _cut(present: Present, work: Work) -> Present:
     wanted = frozenset(range(work.start, work.stop))
     return {s: {c: frames & wanted for c, frames in channels.items()} for s, channels in present.items()}
-
-
-def _worker_died(error: BaseException | None) -> bool:
-    return type(error).__name__ in {"KilledWorker", "CommClosedError", "FutureCancelledError", "CancelledError"}
 
 
 __all__ = ["UNDETERMINED", "WHOLE", "Loop", "Progress", "Report", "block_frames"]

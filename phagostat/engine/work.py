@@ -227,6 +227,9 @@ def read_frame(job: Job, scene: int, frame: int, present: Mapping[int, Collectio
             planes[channel] = job.source.read(scene, frame, channel) if frame in present[channel] else None
         except PlaneError as error:
             planes[channel] = error
+        except OSError as error:  # of the source: the output's errors are the store's
+            where = f"{job.source.metadata.path} scene {scene} frame {frame} channel {channel}"
+            planes[channel] = PlaneError("the plane cannot be read", where=where, found=error.strerror or error)
     return FramePlanes(frame, planes, time.process_time() - started)
 
 

@@ -34,6 +34,9 @@ class IntensityStatistics:
         frame is too small for blocks or has no local variation at all.
     structure_counts
         Standard deviation of the block means that noise does not explain.
+    neighbour_correlation
+        Correlation of pixels with their right neighbours: near 0 where there is nothing but camera noise; NaN where the
+        frame is too small for blocks.
     saturated_fraction
         Share of pixels at or above ``white_level``.
     white_level
@@ -48,6 +51,7 @@ class IntensityStatistics:
     high: float
     structure: float
     structure_counts: float
+    neighbour_correlation: float
     saturated_fraction: float
     white_level: int
 
@@ -244,12 +248,14 @@ def intensity_statistics(
     n = int(counts.sum())
     if n == 0:
         nan = float("nan")
-        return IntensityStatistics(nan, nan, nan, nan, nan, nan, nan, nan, nan, white)
+        return IntensityStatistics(nan, nan, nan, nan, nan, nan, nan, nan, nan, nan, white)
     minimum, low, median, high, maximum = (float(v) for v in percentiles(counts, (0, 0.1, 50, 99.9, 100)))
     mean = float(np.dot(counts, np.arange(counts.size, dtype=np.float64)) / n)
-    structure, structure_counts = _block_structure(frame, block_px)
+    structure, structure_counts, correlation = _block_structure(frame, block_px)
     saturated = float(counts[white:].sum() / n) if white < counts.size else 0.0
-    return IntensityStatistics(minimum, maximum, mean, median, low, high, structure, structure_counts, saturated, white)
+    return IntensityStatistics(
+        minimum, maximum, mean, median, low, high, structure, structure_counts, correlation, saturated, white
+    )
 
 
 def frame_verdict(
@@ -257,6 +263,7 @@ def frame_verdict(
     *,
     reference: IntensityStatistics | None = None,
     min_structure: float = 4.0,
+    min_correlation: float = 0.1,
     min_structure_share: float = 0.02,
     max_saturated_fraction: float = 0.2,
 ) -> FrameVerdict:
@@ -269,7 +276,9 @@ def frame_verdict(
     reference : IntensityStatistics, optional
         Of the scene's reference frame, same channel; sharpens the judgement on frames whose light failed but leaked.
     min_structure : float
-        Least :attr:`IntensityStatistics.structure`; below it the frame is camera noise.
+        Least :attr:`IntensityStatistics.structure`.
+    min_correlation : float
+        Least :attr:`IntensityStatistics.neighbour_correlation`; a frame that is below both is camera noise.
     min_structure_share : float
         Least ``structure_counts`` relative to the reference frame's.
     max_saturated_fraction : float
@@ -284,7 +293,8 @@ def frame_verdict(
     Notes
     -----
     No camera offset is needed: what tells an image from noise is that neighbours belong together. Averaged over
-    blocks, white noise falls by the number of pixels, an image does not.
+    blocks, white noise falls by the number of pixels, an image does not; fine texture that is even over the field, such
+    as that of spread cells, falls too, but its neighbouring pixels are alike.
     """
     s = statistics
     if np.isnan(s.minimum):
@@ -296,8 +306,12 @@ def frame_verdict(
         )
     if s.low == s.high:
         return FrameVerdict("constant", f"99.8 % of the pixels are {s.median:g}")
-    if s.structure < min_structure:
-        return FrameVerdict("black", f"structure {s.structure:.2g} of noise alone (limit {min_structure:g})")
+    if s.structure < min_structure and s.neighbour_correlation < min_correlation:
+        return FrameVerdict(
+            "black",
+            f"structure {s.structure:.2g} of noise alone (limit {min_structure:g}), neighbours correlated by "
+            f"{s.neighbour_correlation:.2f} (limit {min_correlation:g})",
+        )
     if reference is not None and s.structure_counts < min_structure_share * reference.structure_counts:
         return FrameVerdict(
             "black",
@@ -319,8 +333,8 @@ def _shortest_half(histogram: NDArray[np.int64]) -> tuple[int, int]:
     return int(levels[best]), int(levels[ends[best]])
 
 
-def _block_structure(frame: NDArray[np.integer], block_px: int) -> tuple[float, float]:
-    """Variance of block means against that of white noise, and the sd of block means beyond noise.
+def _block_structure(frame: NDArray[np.integer], block_px: int) -> tuple[float, float, float]:
+    """Variance of block means against that of white noise, their sd beyond noise, correlation of neighbours.
 
     A quarter of the rows is used, each as the median of three neighbours so that single hot or dead pixels are out.
     """
@@ -328,10 +342,11 @@ def _block_structure(frame: NDArray[np.integer], block_px: int) -> tuple[float, 
     rows_per_block = max(1, block_px // 4)
     n_y, n_x = ((height - 2) // 4) // rows_per_block, width // block_px
     if n_y < 2 or n_x < 2:
-        return float("nan"), float("nan")
+        return float("nan"), float("nan"), float("nan")
     above, middle, below = (frame[i : i + n_y * rows_per_block * 4 : 4, : n_x * block_px] for i in range(3))
     sample = np.maximum(np.minimum(above, middle), np.minimum(np.maximum(above, middle), below)).astype(np.float32)
     means = cv2.resize(sample, (n_x, n_y), interpolation=cv2.INTER_AREA)
+    correlation = _neighbour_correlation(sample)
     # Differences between pixels two columns apart hold all of the noise and little of the image. Mean squares in
     # blocks, unlike the median magnitude, do not vanish on coarse grey levels; their median leaves objects out.
     differences = sample[:, 2:] - sample[:, :-2]
@@ -343,5 +358,13 @@ def _block_structure(frame: NDArray[np.integer], block_px: int) -> tuple[float, 
     variance = float(means.var(dtype=np.float64))
     if expected == 0:
         # Without noise any variation between blocks is image, and none is none.
-        return (float("inf") if variance > 0 else float("nan")), float(np.sqrt(variance))
-    return variance / expected, float(np.sqrt(max(0.0, variance - expected)))
+        return (float("inf") if variance > 0 else float("nan")), float(np.sqrt(variance)), correlation
+    return variance / expected, float(np.sqrt(max(0.0, variance - expected))), correlation
+
+
+def _neighbour_correlation(sample: NDArray[np.float32]) -> float:
+    """Correlation of pixels with their right neighbours; 0 for a constant sample."""
+    flat = (sample - np.float32(sample.mean(dtype=np.float64))).ravel()
+    power = float(np.dot(flat, flat))
+    # pairs across the end of a row are one in a width and do not matter
+    return float(np.dot(flat[:-1], flat[1:])) / power if power > 0 else 0.0

@@ -146,7 +146,11 @@ def flat_field(frame: NDArray[np.integer], *, sigma_px: float) -> NDArray[np.flo
             coarse[i, j] = np.median(frame[rows[i] : rows[i + 1], columns[j] : columns[j + 1]])
     middle = float(np.median(coarse))
     reach = 3 * 1.4826 * float(np.median(np.abs(coarse - middle)))
-    smooth = gaussian_filter(np.clip(coarse, middle - reach, middle + reach), (sigma_px * n_y / height, sigma_px * n_x / width), mode="reflect")
+    smooth = gaussian_filter(
+        np.clip(coarse, middle - reach, middle + reach),
+        (sigma_px * n_y / height, sigma_px * n_x / width),
+        mode="reflect",
+    )
     centre = float(np.median(smooth))
     # A field without light anywhere cannot be evened; a gain of 1 leaves it as it is.
     gain = np.ones_like(smooth) if centre <= 0 else centre / np.maximum(smooth, 0.05 * centre)

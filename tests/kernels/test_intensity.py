@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import ndimage
 
 from phagostat.kernels.intensity import (
     N_LEVELS,
@@ -186,3 +187,20 @@ def test_the_real_frames_are_images(shared_data) -> None:
     for name in ("aggregates", "cell"):
         frame = cv2.imread(str(shared_data / "microglia" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
         assert frame_verdict(intensity_statistics(frame)).ok
+
+
+@pytest.mark.parametrize("side", [96, 128, 256])
+def test_fine_texture_that_is_even_over_the_field_is_not_black(side):
+    random = np.random.default_rng(side)
+    texture = ndimage.gaussian_filter(random.standard_normal((side, side)), 1.0)
+    frame = np.rint(7000 + 800 * texture / texture.std() + random.normal(0, 60, texture.shape)).astype(np.uint16)
+    statistics = intensity_statistics(frame)
+    assert statistics.neighbour_correlation > 0.5
+    assert frame_verdict(statistics).verdict == "ok"
+
+
+@pytest.mark.parametrize("side", [96, 256, 1024])
+def test_neighbours_in_camera_noise_have_nothing_in_common(side):
+    frame = np.random.default_rng(side).normal(500, 20, (side, side)).astype(np.uint16)
+    assert abs(intensity_statistics(frame).neighbour_correlation) < 0.05
+    assert frame_verdict(intensity_statistics(frame)).verdict == "black"
