@@ -19,7 +19,6 @@ from typing import Any
 
 import click
 
-from phagostat import terminal
 from phagostat.model.errors import PhagostatError, SettingsError, SourceError, StoreError
 from phagostat.settings import PROFILES, Settings, read_settings, settings_table, settings_toml
 
@@ -155,6 +154,7 @@ def run(
     Run it again after an interruption, and it goes on; after a change of settings, and it computes again what depends
     on them and nothing else.
     """
+    from phagostat import terminal
     from phagostat.cluster.local import local_executor
     from phagostat.engine.outputs import analysis_job, run_job
 
@@ -191,6 +191,7 @@ def convert(
     source: Path, output: Path, workers: int | None, upgrade: bool, quiet: bool, as_json: bool, **options: Any
 ) -> int:
     """Convert an acquisition to OME-Zarr: raw pixels, one chunk a plane; itself usable as SOURCE."""
+    from phagostat import terminal
     from phagostat.cluster.local import local_executor
     from phagostat.engine.outputs import conversion_job, run_job
     from phagostat.sources import open_source
@@ -217,6 +218,7 @@ def convert(
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def info(source: Path, as_json: bool, **options: Any) -> int:
     """Say what an acquisition holds, and what 'run' would take it for."""
+    from phagostat import terminal
     from phagostat.sources import open_source
 
     settings = _settings(**options)
@@ -236,6 +238,7 @@ def info(source: Path, as_json: bool, **options: Any) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def status(output: Path, check: bool, as_json: bool, **options: Any) -> int:
     """Say how far an output is, and what 'run' with these settings would compute again."""
+    from phagostat import terminal
     from phagostat.engine.outputs import find_outputs, open_output
 
     roots = find_outputs(output) or [output]
@@ -265,6 +268,7 @@ def status(output: Path, check: bool, as_json: bool, **options: Any) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def compare(a: Path, b: Path, as_json: bool) -> int:
     """Say whether two outputs are equal, and where they are not (exit code 1)."""
+    from phagostat import terminal
     from phagostat.store.integrity import differences, read_contents
 
     pairs = terminal.paired_outputs(a, b)
@@ -287,6 +291,7 @@ def compare(a: Path, b: Path, as_json: bool) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print all figures, scene by scene, as JSON.")
 def score(output: Path, truth: Path, as_json: bool) -> int:
     """Say how far an output's numbers are from a simulation's TRUTH folder."""
+    from phagostat import terminal
     from phagostat.engine.outputs import find_outputs
     from phagostat.simulate.truth import read_truth
     from phagostat.study.score import read_frames_table
@@ -343,6 +348,7 @@ def settings_command(output: Path | None, as_json: bool, **options: Any) -> int:
 @_voice_options
 def simulate(path: Path, size: int, compression: str, force: bool, quiet: bool, as_json: bool, **options: Any) -> int:
     """Simulate an acquisition: a genuine CZI, and beside it the whole truth (OUT.truth/)."""
+    from phagostat import terminal
     from phagostat.simulate.movie import simulate as make
 
     if path.exists() and not force:
