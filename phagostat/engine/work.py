@@ -6,12 +6,13 @@ import functools
 import pickle
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from phagostat.kernels.intensity import intensity_histogram
 from phagostat.kernels.normalisation import reduce_area
 from phagostat.model.acquisition import Acquisition, Scene
 from phagostat.model.errors import PhagostatError, PlaneError
@@ -85,6 +86,8 @@ class FramePlanes:
     planes: Mapping[int, Plane | PlaneError | None]
     seconds: float = field(default=0.0, compare=False)
     _reduced: dict[tuple[int, int], Plane] = field(default_factory=dict, compare=False, repr=False)
+    _histograms: dict[tuple[int, int], NDArray[np.int64]] = field(default_factory=dict, compare=False, repr=False)
+    _digests: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def reduced(self, channel: int, reduction: int) -> Plane | None:
         """A channel's plane on the analysis grid, averaged once for all steps, or None."""
@@ -92,6 +95,13 @@ class FramePlanes:
         if plane is not None and (channel, reduction) not in self._reduced:
             self._reduced[channel, reduction] = cast(Plane, reduce_area(plane, factor=reduction))
         return self._reduced.get((channel, reduction))
+
+    def histogram(self, channel: int, reduction: int) -> NDArray[np.int64] | None:
+        """Grey levels of a channel's plane on the analysis grid, counted once for all steps, or None."""
+        plane = self.reduced(channel, reduction)
+        if plane is not None and (channel, reduction) not in self._histograms:
+            self._histograms[channel, reduction] = intensity_histogram(plane)
+        return self._histograms.get((channel, reduction))
 
     def plane(self, channel: int) -> Plane | None:
         """A channel's plane, or None."""
@@ -112,8 +122,11 @@ class FramePlanes:
 
     def digests(self) -> dict[str, str]:
         """Digests of the planes that are there, by channel."""
-        planes = {channel: self.plane(channel) for channel in self.planes}
-        return {f"plane/{channel}": array_digest(plane) for channel, plane in planes.items() if plane is not None}
+        for channel in self.planes:
+            plane = self.plane(channel)
+            if plane is not None and f"plane/{channel}" not in self._digests:
+                self._digests[f"plane/{channel}"] = array_digest(plane)
+        return dict(self._digests)
 
 
 @dataclass(frozen=True)
@@ -230,7 +243,13 @@ def read_frame(job: Job, scene: int, frame: int, present: Mapping[int, Collectio
         except OSError as error:  # of the source: the output's errors are the store's
             where = f"{job.source.metadata.path} scene {scene} frame {frame} channel {channel}"
             planes[channel] = PlaneError("the plane cannot be read", where=where, found=error.strerror or error)
-    return FramePlanes(frame, planes, time.process_time() - started)
+    found = FramePlanes(frame, planes)
+    # while the pixels are still in the processor's cache: a block of frames does not fit
+    found.digests()
+    if job.acquisition is not None:
+        for channel in planes:
+            found.reduced(channel, job.acquisition.reduction)
+    return replace(found, seconds=time.process_time() - started)
 
 
 def json_number(value: float | None) -> float | None:

@@ -61,7 +61,8 @@ def _measure(
     if plane is None:
         return Result("unreadable", {"reason": "the plane could be read before"})
     shift = float(measures["shift_y_px"]), float(measures["shift_x_px"])
-    cut = _cut(reference, plane, threshold.record, shift)
+    histogram = frame.histogram(known.roles[ChannelRole.AGGREGATES], known.reduction)
+    cut = _cut(reference, plane, histogram, threshold.record, shift)
     found = label_aggregates(
         plane,
         background=cut.background_counts,
@@ -92,7 +93,11 @@ def _measure(
 
 
 def _cut(
-    reference: SceneReference, plane: NDArray[np.integer], threshold: Mapping[str, Any], shift: tuple[float, float]
+    reference: SceneReference,
+    plane: NDArray[np.integer],
+    histogram: NDArray[np.int64] | None,
+    threshold: Mapping[str, Any],
+    shift: tuple[float, float],
 ) -> _Cut:
     if threshold["rule"] == "normalised":
         frozen = reference.aggregates()
@@ -100,7 +105,7 @@ def _cut(
         level = frozen.low_counts + fraction * (frozen.high_counts - frozen.low_counts)
         return _Cut(0.0, level, 1.0, {"threshold_counts": level, "background_counts": 0.0, "bleaching_factor": None})
     counts = float(threshold["threshold_counts"])
-    background = background_level(intensity_histogram(plane))
+    background = background_level(intensity_histogram(plane) if histogram is None else histogram)
     estimate = bleaching_factor(
         plane,
         reference.footprints(counts),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from phagostat.engine.compute.scene import SceneReference
 from phagostat.engine.work import FramePlanes, Result, TaskContext, each_frame, json_number
-from phagostat.kernels.intensity import frame_verdict, intensity_statistics
+from phagostat.kernels.intensity import frame_verdict, intensity_histogram, intensity_statistics
 from phagostat.kernels.normalisation import normalise_aggregates
 from phagostat.kernels.sharpness import laplacian_variance, sharpness
 from phagostat.kernels.translation import estimate_translation
@@ -36,7 +36,11 @@ def _measure(context: TaskContext, reference: SceneReference, frame: FramePlanes
         reason = frame.explanation(aggregates) or "the source has no aggregate plane for this frame"
         return Result(frame.problem(aggregates) or "missing", record | {"reason": reason})
     frozen = reference.aggregates() if reference.usable else None
-    statistics = intensity_statistics(reduced, white_level_counts=reference.white_level if frozen else None)
+    statistics = intensity_statistics(
+        reduced,
+        histogram=frame.histogram(aggregates, known.reduction),
+        white_level_counts=reference.white_level if frozen else None,
+    )
     seen = frame_verdict(statistics, reference=frozen.statistics if frozen else None)
     record |= {
         "median_counts": json_number(statistics.median),
@@ -58,7 +62,8 @@ def _cells_verdict(frame: FramePlanes, channel: int, reduction: int) -> str:
     plane = frame.reduced(channel, reduction)
     if plane is None:
         return frame.problem(channel) or "missing"
-    return frame_verdict(intensity_statistics(plane)).verdict
+    # every fourth row tells whether cells can be seen at all
+    return frame_verdict(intensity_statistics(plane, histogram=intensity_histogram(plane[::4]))).verdict
 
 
 def _sharpness(context: TaskContext, reference: SceneReference, plane: NDArray[np.integer]) -> dict[str, Any]:
