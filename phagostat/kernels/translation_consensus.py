@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from phagostat.kernels.translation_reference import Float64
+from phagostat.kernels.translation_filters import Float64
 
 _CHANCE_AREA_PX2 = 28.0
 _GAIN_SPREAD = 0.25

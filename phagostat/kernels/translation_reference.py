@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from phagostat.kernels.translation_blocks import BlockReference, prepare_blocks
 from phagostat.kernels.translation_coarse import CoarseFrame, coarse_frame
+from phagostat.kernels.translation_filters import (
+    KERNEL_RADIUS_PX,
+    SMOOTHING_SIGMA_PX,
+    TEMPLATE_SIGMA_PX,
+    Float32,
+    Float64,
+    area_reduced,
+    gaussian_taps,
+    gradient,
+    noise_gradient_energy,
+    noise_sd,
+    relative_noise_precision,
+    smooth,
+    squared_gradient,
+)
 
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
-
-SMOOTHING_SIGMA_PX = 1.0
-"""Both frames are compared after a Gaussian of this sigma: a sampled Gaussian moved by a fraction of a pixel is an
-interpolator without visible error from sigma 1 px on (its response at the first alias of half the Nyquist frequency
-is 1e-5), and it costs little precision, since an optical point spread function is no narrower."""
-
-KERNEL_RADIUS_PX = 5
-"""Radius of the sampled Gaussian: more than 4 sigma are left when it is moved by 0.7 px."""
-
-_TEMPLATE_SIGMA_PX = 1.4
 _SUPPORT_TO_NOISE = 8.0
 _SUPPORT_MARGIN_PX = 5
 _FEWEST_PIXELS = 60
 _MIN_GRADIENT_TO_NOISE = 1.5
-_LAPLACIAN = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class TranslationReference:
     unit_covariance_px2
         (n, 2, 2) covariance of a tile's displacement for residuals of variance 1 and a gain of 1, the noise being
         white before smoothing.
+    blocks
+        The blocks of pixels that settle the last hundredths of a pixel.
     """
 
     frame: NDArray[np.uint8] | NDArray[np.uint16]
@@ -77,6 +81,7 @@ class TranslationReference:
     response_inverse: Float64
     unit_covariance_px2: Float64
     vote_pattern: Float32
+    blocks: BlockReference
 
     @property
     def shape_yx(self) -> tuple[int, int]:
@@ -92,49 +97,6 @@ class TranslationReference:
 def vote_reduction(coarse_reduction: int) -> int:
     """Give the reduction at which tiles vote: 2 where the coarse grid is much coarser than a pixel, else 1."""
     return 2 if coarse_reduction >= 4 else 1
-
-
-def area_reduced(image: Float32, factor: int) -> Float32:
-    """Average blocks of `factor` x `factor` pixels; the sides must be multiples of it."""
-    if factor == 1 or image.size == 0:
-        return image
-    size = (image.shape[1] // factor, image.shape[0] // factor)
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.float32)
-
-
-def gaussian_taps(offset_px: float) -> Float64:
-    """Sample the smoothing Gaussian, moved by `offset_px`, at -KERNEL_RADIUS_PX .. KERNEL_RADIUS_PX, with sum 1."""
-    j = np.arange(-KERNEL_RADIUS_PX, KERNEL_RADIUS_PX + 1)
-    taps = np.exp(-((j - offset_px) ** 2) / (2 * SMOOTHING_SIGMA_PX**2))
-    return np.asarray(taps / taps.sum())
-
-
-def _taps(sigma_px: float) -> tuple[Float64, Float64]:
-    """Gaussian with sum 1, and its derivative for correlation: a ramp of slope 1 gives 1."""
-    radius = int(np.ceil(5 * sigma_px))
-    j = np.arange(-radius, radius + 1)
-    gauss = np.exp(-(j**2) / (2 * sigma_px**2))
-    gauss /= gauss.sum()
-    slope = j * gauss
-    return gauss, slope / (slope @ j)
-
-
-def _smooth(image: NDArray[np.floating[Any]], sigma_px: float, *, border: int = cv2.BORDER_REFLECT_101) -> Float64:
-    gauss, _ = _taps(sigma_px)
-    return np.asarray(cv2.sepFilter2D(image, -1, gauss, gauss, borderType=border))
-
-
-def _gradient(image: Float32, sigma_px: float) -> tuple[Float32, Float32]:
-    """Derivatives of the smoothed image along y and x."""
-    gauss, slope = _taps(sigma_px)
-    along_y = cv2.sepFilter2D(image, cv2.CV_32F, gauss, slope, borderType=cv2.BORDER_REFLECT_101)
-    along_x = cv2.sepFilter2D(image, cv2.CV_32F, slope, gauss, borderType=cv2.BORDER_REFLECT_101)
-    return np.asarray(along_y, np.float32), np.asarray(along_x, np.float32)
-
-
-def _squared_gradient(image: Float32, sigma_px: float) -> Float32:
-    along_y, along_x = _gradient(image, sigma_px)
-    return along_y**2 + along_x**2
 
 
 def default_tile_px(shape_yx: tuple[int, int]) -> int:
@@ -192,18 +154,18 @@ def prepare_reference(
         msg = f"tile_px must be an even number of at least 8 (found {side})"
         raise ValueError(msg)
     image = frame.astype(np.float32)
-    noise_sd = _noise_sd(image)
+    noise_counts = noise_sd(image)
     # hot pixels are no landmarks: they stay where they are while the field moves
     calm = cv2.medianBlur(frame, 3).astype(np.float32)
     origins = _tile_origins(
-        _squared_gradient(calm, SMOOTHING_SIGMA_PX),
-        noise=_noise_gradient_energy(noise_sd, SMOOTHING_SIGMA_PX),
+        squared_gradient(calm, SMOOTHING_SIGMA_PX),
+        noise=noise_gradient_energy(noise_counts, SMOOTHING_SIGMA_PX),
         tile_px=side,
         max_tiles=max_tiles,
     )
-    weight = _support(calm, noise_sd) * _precision(image)
-    near = (_smooth(image, SMOOTHING_SIGMA_PX), *_gradient(image, SMOOTHING_SIGMA_PX))
-    far = _gradient(image, _TEMPLATE_SIGMA_PX)
+    weight = _support(calm, noise_counts) * relative_noise_precision(image)
+    near = (smooth(image, SMOOTHING_SIGMA_PX).astype(np.float32), *gradient(image, SMOOTHING_SIGMA_PX))
+    far = gradient(image, TEMPLATE_SIGMA_PX)
     tiles = np.stack([_cut(layer, origins, side) for layer in (weight, *near, *far)], axis=1)
     usable = np.count_nonzero(tiles[:, 0], axis=1) >= _FEWEST_PIXELS
     tiles, origins = tiles[usable], origins[usable]
@@ -215,7 +177,7 @@ def prepare_reference(
     again = np.zeros((len(origins), 2, side * side))
     for i, pair in enumerate(steepest.reshape(-1, 2, side, side)):
         for axis in range(2):
-            again[i, axis] = _smooth(pair[axis], SMOOTHING_SIGMA_PX, border=cv2.BORDER_CONSTANT).ravel()
+            again[i, axis] = smooth(pair[axis], SMOOTHING_SIGMA_PX, border=cv2.BORDER_CONSTANT).ravel()
     smoothed_noise_variance = float((gaussian_taps(0.0) ** 2).sum() ** 2)
     projected = np.einsum("nip,njp->nij", again, again) / smoothed_noise_variance
     whole = tiles[:, 1] - tiles[:, 1].mean(axis=1, keepdims=True)
@@ -235,6 +197,7 @@ def prepare_reference(
         response_inverse=inverse,
         unit_covariance_px2=np.einsum("nij,njk,nlk->nil", inverse, projected, inverse),
         vote_pattern=area_reduced(tall, step).reshape(len(origins), side // step, side // step),
+        blocks=prepare_blocks(image, calm, noise_counts=noise_counts),
     )
 
 
@@ -248,25 +211,13 @@ def check_frame(frame: NDArray[np.generic], *, name: str) -> None:
         raise ValueError(msg)
 
 
-def _noise_sd(image: Float32) -> float:
-    """Sd of the camera noise of the background."""
-    laplacian = cv2.filter2D(image, cv2.CV_32F, _LAPLACIAN, borderType=cv2.BORDER_REFLECT_101)
-    return float(np.median(np.abs(laplacian))) / 0.6745 / 6.0
-
-
-def _noise_gradient_energy(noise_sd: float, sigma_px: float) -> float:
-    """Squared gradient that camera noise alone has after smoothing."""
-    gauss, slope = _taps(sigma_px)
-    return 2.0 * noise_sd**2 * float((gauss**2).sum() * (slope**2).sum())
-
-
-def _support(image: Float32, noise_sd: float) -> Float32:
+def _support(image: Float32, noise_counts: float) -> Float32:
     """1 where there is structure, and a little around it; 0 elsewhere.
 
     Background that is left out adds no noise to a template, and what passes there does not pull at it.
     """
-    energy = _squared_gradient(image, _TEMPLATE_SIGMA_PX)
-    least = max(_SUPPORT_TO_NOISE * _noise_gradient_energy(noise_sd, _TEMPLATE_SIGMA_PX), 1e-6)
+    energy = squared_gradient(image, TEMPLATE_SIGMA_PX)
+    least = max(_SUPPORT_TO_NOISE * noise_gradient_energy(noise_counts, TEMPLATE_SIGMA_PX), 1e-6)
     around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * _SUPPORT_MARGIN_PX + 1,) * 2)
     return np.asarray(cv2.dilate((energy > least).astype(np.uint8), around), np.float32)
 
@@ -295,16 +246,6 @@ def _tile_origins(energy: Float32, *, noise: float, tile_px: int, max_tiles: int
         left = min(max(int(centre_x[column]) - tile_px // 2, KERNEL_RADIUS_PX), width - tile_px - KERNEL_RADIUS_PX)
         origins.append((top, left))
     return np.array(origins, np.int64).reshape(-1, 2)
-
-
-def _precision(image: Float32) -> Float32:
-    """Inverse sd of the noise relative to the background's, as if all of it were shot noise.
-
-    This also makes little of saturated plateaus, which have no gradient but the camera's.
-    """
-    bright = np.asarray(_smooth(image, _TEMPLATE_SIGMA_PX), np.float32)
-    background = max(float(np.median(bright[::4, ::4])), 1.0)
-    return np.asarray(np.sqrt(background / np.maximum(bright, background)), np.float32)
 
 
 def _cut(image: Float32, origins: NDArray[np.int64], side: int) -> Float64:

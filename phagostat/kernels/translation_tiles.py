@@ -4,7 +4,7 @@ A frame is searched coarsely (:mod:`phagostat.kernels.translation_coarse`); arou
 looks for itself, within a few pixels, by its own zero-mean correlation; the place where most votes meet starts a
 Gauss-Newton solution of ``moving(x + t) = a_i * reference(x) + b_i`` with one shift ``t`` for all tiles, a gain and
 an offset (and a plane) for each, and Tukey weights on whole tiles, so that what a cell has eaten or carried off does
-not count.
+not count. The last hundredths come from small blocks (:mod:`phagostat.kernels.translation_blocks`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from phagostat.kernels.translation_blocks import settle_by_blocks
 from phagostat.kernels.translation_coarse import CoarsePeak, coarse_frame, coarse_peaks
 from phagostat.kernels.translation_consensus import (
     TileFit,
@@ -24,16 +25,16 @@ from phagostat.kernels.translation_consensus import (
     settled,
     tile_weights,
 )
-from phagostat.kernels.translation_reference import (
+from phagostat.kernels.translation_filters import (
     KERNEL_RADIUS_PX,
     SMOOTHING_SIGMA_PX,
     Float32,
     Float64,
-    TranslationReference,
     area_reduced,
-    gaussian_taps,
-    vote_reduction,
+    cut_around,
+    moved_patches,
 )
+from phagostat.kernels.translation_reference import TranslationReference, vote_reduction
 from phagostat.model.records import TranslationEstimate
 
 _AGREEMENT_PX = 1.5
@@ -59,6 +60,7 @@ class _Solution:
     scatter_px: float
     misfit: float
     n_iterations: int
+    unchanged: float
 
 
 def translation_by_tiles(
@@ -95,14 +97,16 @@ def translation_by_tiles(
         Largest standard error per axis that counts as an estimate.
     max_misfit
         Largest energy of what the reference's tiles leave unexplained, relative to what they explain, noise averaged
-        out (median over the tiles that agree). A sharp frame has 0.01, one blurred by 3 px 0.1, by 8 px 0.4 to 1.
+        out (lower quartile over the tiles that agree: in a sharp frame some are whole, in a blurred one none). A sharp
+        frame has 0.01, one blurred by 3 px 0.1, by 8 px 0.4 to 1.
 
     Returns
     -------
     TranslationEstimate
         `evidence` holds `n_tiles`, `n_inliers`, `coarse_correlation`, `coarse_height_sigma`, `correlation` (median
         over the tiles that agree), `gain`, `offset` (grey levels, median), `scatter_px`, `misfit`, `evidence_nats`,
-        `n_iterations`.
+        `n_iterations`, and `unchanged`: the share of the reference's information on the shift that the frame still
+        shows (0 where only the tiles gave the shift).
         `confidence` is ``1 - exp(-evidence_nats / min_evidence_nats)``, 0 on failure.
 
     Notes
@@ -175,6 +179,7 @@ def _verdict(
         "misfit": solution.misfit,
         "evidence_nats": solution.evidence_nats,
         "n_iterations": float(solution.n_iterations),
+        "unchanged": solution.unchanged,
     }
     reason = None
     if solution.evidence_nats < min_evidence_nats or solution.n_inliers < _FEWEST_TILES:
@@ -210,7 +215,7 @@ def _solve(
     if len(chosen) < _FEWEST_TILES:
         return None
     corner = reference.tile_origin_yx_px[chosen] + start
-    stack = _cut_around(moving, corner, side=reference.tile_px, margin=reach)
+    stack = cut_around(moving, corner, side=reference.tile_px, margin=reach)
     votes, strength = _votes(reference, stack, chosen, reach=reach)
     consensus = _consensus(votes, strength)
     if consensus is None:
@@ -228,6 +233,10 @@ def _solve(
     covariance = sandwich_covariance(fit, weight, scatter)
     if covariance is None:
         return None
+    gain = float(np.median(fit.gain[weight > 0.1])) if (weight > 0.1).any() else 0.0
+    blocks = settle_by_blocks(reference.blocks, moving, shift_yx_px=shift, gain=gain)
+    if blocks is not None:
+        shift, covariance = blocks.shift_yx_px, blocks.covariance_px2
     inlier = weight > 0.1
     if np.count_nonzero(inlier) < 2:
         return None
@@ -241,8 +250,9 @@ def _solve(
         gain=float(np.median(fit.gain[inlier])),
         offset=float(np.median(fit.offset[inlier])),
         scatter_px=scatter,
-        misfit=float(np.median(fit.misfit[inlier])),
+        misfit=float(np.quantile(fit.misfit[inlier], 0.25)),
         n_iterations=n_iterations,
+        unchanged=0.0 if blocks is None else blocks.share,
     )
 
 
@@ -251,22 +261,6 @@ def _inside(reference: TranslationReference, whole_shift: NDArray[np.int64]) -> 
     corner = reference.tile_origin_yx_px + whole_shift
     limit = np.array(reference.shape_yx) - reference.tile_px - KERNEL_RADIUS_PX
     return np.flatnonzero(((corner >= KERNEL_RADIUS_PX) & (corner <= limit)).all(axis=1))
-
-
-def _cut_around(
-    moving: NDArray[np.uint8] | NDArray[np.uint16], corner: NDArray[np.int64], *, side: int, margin: int
-) -> Float32:
-    """(n, side + 2 * margin, side + 2 * margin) float32 patches; beyond the field its last rows are repeated."""
-    full = side + 2 * margin
-    stack = np.empty((len(corner), full, full), np.float32)
-    height, width = moving.shape
-    for patch, (top, left) in zip(stack, (corner - margin).tolist(), strict=True):
-        if top >= 0 and left >= 0 and top + full <= height and left + full <= width:
-            patch[...] = moving[top : top + full, left : left + full]
-        else:
-            rows = np.arange(top, top + full).clip(0, height - 1)
-            patch[...] = moving[np.ix_(rows, np.arange(left, left + full).clip(0, width - 1))]
-    return stack
 
 
 def _votes(
@@ -326,13 +320,13 @@ def _gauss_newton(
         return None, shift, 0
     side, origin = reference.tile_px, reference.tile_origin_yx_px[chosen]
     patterns = reference.patterns[chosen]
-    patches = _cut_around(moving, origin + whole, side=side, margin=KERNEL_RADIUS_PX)
+    patches = cut_around(moving, origin + whole, side=side, margin=KERNEL_RADIUS_PX)
     for iteration in range(1, max_iterations + 1):
         if np.abs(shift - whole).max() > _MAX_FRACTION_PX:
             whole = np.rint(shift).astype(np.int64)
-            patches = _cut_around(moving, origin + whole, side=side, margin=KERNEL_RADIUS_PX)
+            patches = cut_around(moving, origin + whole, side=side, margin=KERNEL_RADIUS_PX)
         n = n_pilots if iteration == 1 else len(chosen)
-        moved = _moved(patches[:n], shift - whole, side)
+        moved = moved_patches(patches[:n], shift - whole, side)
         fit = _fit_tiles(reference, chosen[:n], patterns[:n], moved)
         weight = tile_weights(fit, scatter=_STEP_SCATTER_PX, rounds=3)
         step = common_displacement(inverse_2x2(fit.covariance_px2, _STEP_SCATTER_PX), weight, fit.displacement_px)
@@ -341,18 +335,6 @@ def _gauss_newton(
         if length < _CONVERGED_PX and n >= len(chosen):
             return _with_structured_residual(fit, pattern=patterns[:, 0], centred=moved, side=side), shift, iteration
     return None, shift, max_iterations
-
-
-def _moved(patches: Float32, fraction: Float64, side: int) -> Float32:
-    """Smooth the patches and read them `fraction` px further; (n, side**2)."""
-    n, full, _ = patches.shape
-    taps_y, taps_x = gaussian_taps(float(fraction[0])), gaussian_taps(float(fraction[1]))
-    # one broad image of all tiles side by side, which is filtered faster than tile by tile: columns next to a seam
-    # mix two tiles, and are the margin that is cut off
-    broad = np.ascontiguousarray(patches.transpose(1, 0, 2)).reshape(full, n * full)
-    smooth = cv2.sepFilter2D(broad, cv2.CV_32F, taps_x, taps_y).reshape(full, n, full)
-    inner = smooth[KERNEL_RADIUS_PX:-KERNEL_RADIUS_PX, :, KERNEL_RADIUS_PX:-KERNEL_RADIUS_PX]
-    return np.ascontiguousarray(inner.transpose(1, 0, 2)).reshape(n, side * side)
 
 
 def _fit_tiles(
