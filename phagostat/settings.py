@@ -76,6 +76,13 @@ class ReferenceSettings(_Group):
         source=f"{_HERE}; paper: first",
     )
     candidates: int = Field(default=5, ge=1, unit="frames", description="how many frames are looked at together")
+    patience_frames: int = Field(
+        default=35,
+        ge=1,
+        unit="frames",
+        description="how far to look for a sharper frame while the best one may be out of focus",
+        source=f"{_HERE}; longer than a blur at the start of a movie",
+    )
 
 
 class NormalisationSettings(_Group):

@@ -37,6 +37,10 @@ On the real frame, on synthetic aggregates of 0.1 to 1.6 um and on 24 simulated 
 """
 
 
+CLEAR_FOCUS = 3.0
+"""Focus beyond doubt: a blurred frame full of fine detail was seen at 2.42; up to here it is worth looking on."""
+
+
 @dataclass(frozen=True)
 class ReferenceCandidate:
     """What is known of a frame that may become the reference.
@@ -72,11 +76,14 @@ class ReferenceChoice:
         Why this one, or why none.
     rejected
         For every unusable candidate its frame index and what is wrong with it.
+    clear
+        Whether the chosen frame is in focus beyond doubt (:data:`CLEAR_FOCUS`).
     """
 
     frame: int | None
     reason: str
     rejected: tuple[tuple[int, str], ...] = ()
+    clear: bool = False
 
 
 @dataclass(frozen=True)
@@ -190,6 +197,7 @@ def choose_reference(
         best.frame,
         f"sharpest of {len(usable)} usable frames (sharpness {best.sharpness.value:.3g}, focus {best.focus.value:.3g})",
         tuple(rejected),
+        best.focus.value >= CLEAR_FOCUS,
     )
 
 

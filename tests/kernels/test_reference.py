@@ -5,14 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from phagostat.kernels.intensity import background_level, intensity_histogram
+from phagostat.kernels.intensity import FrameVerdict, background_level, intensity_histogram
 from phagostat.kernels.normalisation import normalise_aggregates, normalise_cells, reduce_area
 from phagostat.kernels.reference import (
+    ReferenceCandidate,
     aggregate_reference,
     cell_reference,
     choose_reference,
     reference_candidate,
 )
+from phagostat.kernels.sharpness import Sharpness
 
 from .aggregate_scenes import AggregateScene, aggregate_scene
 
@@ -126,3 +128,15 @@ def test_what_is_frozen_from_the_cells() -> None:
         assert grey.std() == pytest.approx(30, abs=1)
     after, before = (grey[:, -100:].mean() - grey[:, :100].mean() for grey in (evened, left))
     assert abs(after) < 0.6 * before
+
+
+def test_a_reference_in_doubtful_focus_is_said_to_be():
+    verdict = FrameVerdict("ok", "")
+
+    def candidate(frame, focus):
+        return ReferenceCandidate(frame, verdict, verdict, Sharpness(focus, 9, 1.0, 1.0), Sharpness(focus, 9, 1.0, 1.0))
+
+    soft = choose_reference([candidate(0, 2.5), candidate(1, 2.6)])
+    assert (soft.frame, soft.clear) == (1, False)
+    sharp = choose_reference([candidate(0, 2.5), candidate(1, 2.6), candidate(5, 3.5)])
+    assert (sharp.frame, sharp.clear) == (5, True)

@@ -18,30 +18,24 @@ from phagostat.model.acquisition import ChannelRole
 def find_reference(context: TaskContext, present: Present, frames_final: int) -> Result:
     """Look at the first frames, and at the next ones where none of those can be used, and keep the chosen one.
 
-    Candidates are taken a fixed number at a time, so that the choice depends on the scene alone and not on how many
-    frames had come when it was asked for.
+    Where the best of them may be out of focus, the next ones are looked at too, up to a limit, and the sharpest of all
+    is taken: a scene may begin with a blur. Candidates are taken a fixed number at a time, so that the choice depends
+    on the scene alone and not on how many frames had come when it was asked for.
     """
     job, scene = context.job, context.scene_index
     n_frames = job.scenes[scene].n_frames
     size = job.settings.reference.candidates
-    candidates: list[dict[str, Any]] = []
-    searched = 0
-    while searched < n_frames:
-        stop = min(searched + size, n_frames)
+    patience = min(job.settings.reference.patience_frames, n_frames)
+    seen: list[ReferenceCandidate] = []
+    while len(seen) < n_frames:
+        stop = min(len(seen) + size, n_frames)
         if stop > frames_final:
-            return Result("undetermined", {"frames_searched": searched})
-        window = [_candidate(job, scene, frame, present) for frame in range(searched, stop)]
-        searched = stop
-        chosen, reason = _choose(job, window)
-        candidates += [_described(candidate) for candidate in window]
-        if chosen is not None:
-            return _keep(
-                context, chosen, present, {"reason": reason, "candidates": candidates, "frames_searched": stop}
-            )
-    return Result(
-        "unusable",
-        {"reason": f"none of {n_frames} frames can be used", "candidates": candidates, "frames_searched": n_frames},
-    )
+            return Result("undetermined", {"frames_searched": len(seen)})
+        seen += [_candidate(job, scene, frame, present) for frame in range(len(seen), stop)]
+        chosen, reason, clear = _choose(job, seen)
+        if chosen is not None and (clear or len(seen) >= patience):
+            return _keep(context, chosen, present, {"reason": reason, **_described(seen)})
+    return Result("unusable", {"reason": f"none of {n_frames} frames can be used", **_described(seen)})
 
 
 def _candidate(job: Job, scene: int, frame: int, present: Present) -> ReferenceCandidate:
@@ -54,12 +48,13 @@ def _candidate(job: Job, scene: int, frame: int, present: Present) -> ReferenceC
     )
 
 
-def _choose(job: Job, window: list[ReferenceCandidate]) -> tuple[int | None, str]:
+def _choose(job: Job, seen: list[ReferenceCandidate]) -> tuple[int | None, str, bool]:
+    """The chosen frame or None, the reason, and whether there is no doubt about its focus."""
     if job.settings.reference.rule == "sharpest":
-        choice = choose_reference(window)
-        return choice.frame, choice.reason
-    there = [c.frame for c in window if c.aggregates is not None and c.cells is not None]
-    return (there[0], "first frame that is there") if there else (None, "no frame is there")
+        choice = choose_reference(seen)
+        return choice.frame, choice.reason, choice.clear
+    there = [c.frame for c in seen if c.aggregates is not None and c.cells is not None]
+    return (there[0], "first frame that is there", True) if there else (None, "no frame is there", False)
 
 
 def _keep(context: TaskContext, frame: int, present: Present, record: dict[str, Any]) -> Result:
@@ -85,11 +80,15 @@ def _keep(context: TaskContext, frame: int, present: Present, record: dict[str, 
     return Result("ok", record, chunks, columns, planes.digests())
 
 
-def _described(candidate: ReferenceCandidate) -> dict[str, Any]:
-    return {
-        "frame": candidate.frame,
-        "aggregates": candidate.aggregates.verdict if candidate.aggregates else "absent",
-        "cells": candidate.cells.verdict if candidate.cells else "absent",
-        "sharpness": json_number(candidate.sharpness.value),
-        "focus": json_number(candidate.focus.value),
-    }
+def _described(seen: list[ReferenceCandidate]) -> dict[str, Any]:
+    candidates = [
+        {
+            "frame": candidate.frame,
+            "aggregates": candidate.aggregates.verdict if candidate.aggregates else "absent",
+            "cells": candidate.cells.verdict if candidate.cells else "absent",
+            "sharpness": json_number(candidate.sharpness.value),
+            "focus": json_number(candidate.focus.value),
+        }
+        for candidate in seen
+    ]
+    return {"candidates": candidates, "frames_searched": len(seen)}
