@@ -19,8 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phagostat.kernels.translation_filters import (
-    KERNEL_RADIUS_PX,
-    SMOOTHING_SIGMA_PX,
     TEMPLATE_SIGMA_PX,
     Float32,
     Float64,
@@ -31,7 +29,6 @@ from phagostat.kernels.translation_filters import (
     noise_gradient_energy,
     noise_sd,
     smooth,
-    squared_gradient,
 )
 
 BLOCK_PX = 4
@@ -40,7 +37,9 @@ BLOCK_PX = 4
 SQUARE_PX = 32
 """Side of a square, which has an offset and a gain of its own."""
 
-_MAX_SQUARES = 192
+_SIGMA_PX = TEMPLATE_SIGMA_PX  # more than for tiles: what is left of the reference's noise in its slopes counts here
+_MARGIN_PX = 7
+_MAX_SQUARES = 128
 _LEAST_NOISE_COUNTS = 0.29  # rounding to whole counts
 _HOT_SHARE = 0.5
 _GAIN_SPREAD = 0.05
@@ -51,20 +50,21 @@ _FOCUS_RIDGE = 1e-3
 _CUTOFF = 25.0
 _ROUNDS = 12
 _PASSES = 3
-_LINEAR_PX = 0.03
-_SETTLED_PX = 5e-4
+_LINEAR_PX = 0.05
+_SETTLED_PX = 2e-3
 _FEWEST_BLOCKS = 8
+_NOISE_SQUARES = 12
 _MAX_STEP_PX = 0.3
 _LEAST_SHARE = 0.05
 # quantile of a block's mean square residual, of noise alone, relative to its expectation
 _CALM_QUANTILE = 0.15
 _NOISE_AT_QUANTILE = 0.385
-_UNIT_SMOOTHED = 1 / (4 * np.pi * SMOOTHING_SIGMA_PX**2)
+_UNIT_SMOOTHED = 1 / (4 * np.pi * _SIGMA_PX**2)
 # of white noise of variance 1: the energy of a derivative of the smoothed, that of the Laplacian of the more widely
 # smoothed, and what the latter has in common with the smoothed
-_NOISE_IN_SLOPE = 1 / (8 * np.pi * SMOOTHING_SIGMA_PX**4)
+_NOISE_IN_SLOPE = 1 / (8 * np.pi * _SIGMA_PX**4)
 _NOISE_IN_FOCUS = 1 / (2 * np.pi * _FOCUS_SIGMA_PX**6)
-_NOISE_ACROSS = -1 / (np.pi * (SMOOTHING_SIGMA_PX**2 + _FOCUS_SIGMA_PX**2) ** 2)
+_NOISE_ACROSS = -1 / (np.pi * (_SIGMA_PX**2 + _FOCUS_SIGMA_PX**2) ** 2)
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class BlockSolution:
     share: float
 
 
-def prepare_blocks(image: Float32, calm: Float32, *, noise_counts: float) -> BlockReference:
+def prepare_blocks(image: Float32, calm: Float32, energy: Float32, *, noise_counts: float) -> BlockReference:
     """Choose the squares of a reference frame that tell most of the shift.
 
     Parameters
@@ -129,34 +129,32 @@ def prepare_blocks(image: Float32, calm: Float32, *, noise_counts: float) -> Blo
         (y, x) reference frame in counts.
     calm
         The same without hot pixels.
+    energy
+        Squared gradient of `calm` after the templates' smoothing.
     noise_counts
         Sd of the background's noise.
     """
     noise = max(noise_counts, _LEAST_NOISE_COUNTS)
     height, width = image.shape
-    rows, columns = ((side - 2 * KERNEL_RADIUS_PX) // SQUARE_PX for side in image.shape)
+    rows, columns = ((side - 2 * _MARGIN_PX) // SQUARE_PX for side in image.shape)
     # squares lie in the middle of the field: a few pixels at the border belong to none
     top, left = (height - rows * SQUARE_PX) // 2, (width - columns * SQUARE_PX) // 2
     frame = slice(top, top + rows * SQUARE_PX), slice(left, left + columns * SQUARE_PX)
-    background = float(np.median(calm[::4, ::4]))
-    bright = np.maximum(smooth(calm, TEMPLATE_SIGMA_PX), max(background, 1.0))
-    weight = (max(background, 1.0) / noise**2 / bright).astype(np.float32)
-    hot = (image - calm > _HOT_SHARE * (image - background)) & (image - calm > 8 * noise)
-    if hot.any():
-        weight[cv2.dilate(hot.astype(np.uint8), np.ones((2 * KERNEL_RADIUS_PX + 1,) * 2)) > 0] = 0
-    energy = squared_gradient(calm, SMOOTHING_SIGMA_PX) - np.float32(noise_gradient_energy(noise, SMOOTHING_SIGMA_PX))
-    energy = np.ascontiguousarray((np.maximum(energy, 0) * weight)[frame], np.float32)
-    per_square = area_reduced(energy, SQUARE_PX)
-    order = np.argsort(-per_square, axis=None, kind="stable")[:_MAX_SQUARES]
-    order = order[per_square.ravel()[order] > 0]
-    origins = np.stack(np.divmod(order, columns), axis=1) * SQUARE_PX + (top, left)
-    smoothed = np.asarray(smooth(image, SMOOTHING_SIGMA_PX), np.float32) - np.float32(background)
-    focus = cv2.Laplacian(np.asarray(smooth(image, _FOCUS_SIGMA_PX), np.float32), cv2.CV_32F)
-    layers = (np.ones_like(image), smoothed, *gradient(image, SMOOTHING_SIGMA_PX), np.asarray(focus, np.float32))
-    regressors = np.stack([_squares(layer, origins) for layer in layers], axis=1)
-    weighted = np.asarray(regressors * _squares(weight, origins)[:, None], np.float32)
+    background = max(float(np.median(calm[::4, ::4])), 1.0)
+    # shot noise: the variance grows with the counts
+    bright = np.maximum(area_reduced(np.ascontiguousarray(calm[frame]), BLOCK_PX), background)
+    slopes = area_reduced(np.ascontiguousarray(energy[frame]), BLOCK_PX) - noise_gradient_energy(noise, _SIGMA_PX)
+    by_block = np.asarray(BLOCK_PX**2 * np.maximum(slopes, 0) * (background / noise**2) / bright, np.float32)
+    by_square = area_reduced(by_block, SQUARE_PX // BLOCK_PX)
+    order = np.argsort(-by_square, axis=None, kind="stable")[:_MAX_SQUARES]
+    order = order[by_square.ravel()[order] > 0]
+    places = np.stack(np.divmod(order, columns), axis=1)
+    origins = places * SQUARE_PX + np.array((top, left))
+    regressors, weight = _regressors(image, calm, origins, background=background, noise=noise)
+    weighted = np.asarray(regressors * weight[:, None], np.float32)
     pairs = [weighted[:, i] * regressors[:, j] for i in range(5) for j in range(i, 5)]
-    information = block_sums(_squares(energy, origins - np.array((top, left))))
+    side = SQUARE_PX // BLOCK_PX
+    information = by_block.reshape(rows, side, columns, side)[places[:, 0], :, places[:, 1]].reshape(-1, side**2)
     return BlockReference(
         origin_yx_px=origins,
         pattern=np.ascontiguousarray(regressors[:, 1]),
@@ -168,10 +166,28 @@ def prepare_blocks(image: Float32, calm: Float32, *, noise_counts: float) -> Blo
     )
 
 
-def _squares(image: Float32, origins: NDArray[np.int64]) -> Float32:
-    """(n, SQUARE_PX**2) cut-outs."""
-    cut = [image[top : top + SQUARE_PX, left : left + SQUARE_PX].ravel() for top, left in origins.tolist()]
-    return np.array(cut, np.float32).reshape(len(origins), SQUARE_PX**2)
+def _regressors(
+    image: Float32, calm: Float32, origins: NDArray[np.int64], *, background: float, noise: float
+) -> tuple[Float32, Float32]:
+    """(n, 5, SQUARE_PX**2) regressors and (n, SQUARE_PX**2) inverse variances of the noise, 0 beside hot pixels."""
+    margin = int(np.ceil(5 * _FOCUS_SIGMA_PX)) + 1
+    size = SQUARE_PX + 2 * margin
+    n = len(origins)
+    # each square with its surroundings, one below the other
+    tall = cut_around(image, origins, side=SQUARE_PX, margin=margin).reshape(n * size, size)
+    quiet = cut_around(calm, origins, side=SQUARE_PX, margin=margin).reshape(n * size, size)
+    if not n:
+        return np.empty((0, 5, SQUARE_PX**2), np.float32), np.empty((0, SQUARE_PX**2), np.float32)
+    weight = background / noise**2 / np.maximum(smooth(quiet, TEMPLATE_SIGMA_PX), background)
+    excess = tall - quiet
+    hot = (excess > _HOT_SHARE * (tall - background)) & (excess > 8 * noise)
+    if hot.any():
+        weight[cv2.dilate(hot.astype(np.uint8), np.ones((2 * _MARGIN_PX + 1,) * 2)) > 0] = 0
+    focus = cv2.Laplacian(np.asarray(smooth(tall, _FOCUS_SIGMA_PX), np.float32), cv2.CV_32F)
+    layers = (np.ones_like(tall), smooth(tall, _SIGMA_PX) - background, *gradient(tall, _SIGMA_PX), focus, weight)
+    stack = np.stack([np.asarray(layer, np.float32).reshape(n, size, size) for layer in layers], axis=1)
+    inner = stack[:, :, margin:-margin, margin:-margin].reshape(n, 6, SQUARE_PX**2)
+    return np.ascontiguousarray(inner[:, :5]), np.ascontiguousarray(inner[:, 5])
 
 
 def block_sums(pixels: Float32) -> Float32:
@@ -207,16 +223,17 @@ def settle_by_blocks(
     chosen = np.flatnonzero(inside.any(axis=1))
     if len(chosen) < 2 or not gain > 0:
         return None
-    patches = cut_around(moving, corner[chosen], side=SQUARE_PX, margin=KERNEL_RADIUS_PX)
+    patches = cut_around(moving, corner[chosen], side=SQUARE_PX, margin=_MARGIN_PX)
     # variance of a residual relative to the reference's noise: that of the frame, and the reference's times gain
-    own = max(noise_sd(patches[:: max(1, len(patches) // 24)].reshape(-1, patches.shape[-1])), _LEAST_NOISE_COUNTS)
+    few = patches[:: -(-len(patches) // _NOISE_SQUARES)].reshape(-1, patches.shape[-1])
+    own = max(noise_sd(few), _LEAST_NOISE_COUNTS)
     expected = (own**2 + (gain * reference.noise_counts) ** 2) / reference.noise_counts**2
     there = inside[chosen] & (reference.products[chosen, 0] > 0)
     shift, solution = shift_yx_px, None
     for _ in range(_PASSES):
-        residual = moved_patches(patches, shift - whole, SQUARE_PX)
+        residual = moved_patches(patches, shift - whole, sigma_px=_SIGMA_PX, margin=_MARGIN_PX)
         residual -= np.float32(gain) * reference.pattern[chosen]
-        residual -= np.float32(np.median(residual[:, ::16]))
+        residual -= np.float32(np.median(residual[::2, ::32]))
         sums = _residual_sums(reference.weighted[chosen], residual)
         found = _solve(reference, chosen, there, sums, gain=gain, expected=expected)
         if found is None:
@@ -236,8 +253,8 @@ def _blocks_inside(corner: NDArray[np.int64], shape_yx: tuple[int, ...]) -> NDAr
     """(n, blocks) whether a block lies in the field, with the margin that smoothing needs."""
     offsets = np.arange(0, SQUARE_PX, BLOCK_PX)
     rows, columns = (
-        (corner[:, axis, None] + offsets >= KERNEL_RADIUS_PX)
-        & (corner[:, axis, None] + offsets <= shape_yx[axis] - BLOCK_PX - KERNEL_RADIUS_PX)
+        (corner[:, axis, None] + offsets >= _MARGIN_PX)
+        & (corner[:, axis, None] + offsets <= shape_yx[axis] - BLOCK_PX - _MARGIN_PX)
         for axis in range(2)
     )
     return np.asarray((rows[:, :, None] & columns[:, None, :]).reshape(len(corner), -1))
@@ -278,7 +295,7 @@ def _solve(
             return None
         before = step
         local, step, bread, scores = solved
-        if count > 2 and np.abs((step - before)[:2]).max() < _SETTLED_PX * gain:
+        if count > 1 and np.abs((step - before)[:2]).max() < _SETTLED_PX * gain:
             break
     information = reference.information[chosen]
     share = float((information * weight).sum() / max(float(reference.information.sum()), 1e-30))
@@ -311,7 +328,9 @@ def _mean_squares(features: Float32, local: Float64, step: Float64) -> Float32:
 def _scale(mean_square: Float32, there: NDArray[np.bool_], structured: NDArray[np.bool_]) -> float:
     """How much larger residuals are than expected, from the better part of all blocks and of the structured ones."""
     scale = 1.0
-    for values in (mean_square[there], mean_square[structured]):
+    for values in (mean_square[::4][there[::4]], mean_square[structured]):
+        if not len(values):
+            continue
         position = int(_CALM_QUANTILE * len(values))
         scale = max(scale, float(np.partition(values, position)[position]) / _NOISE_AT_QUANTILE)
     return min(scale, _LARGEST_SCALE)

@@ -25,11 +25,13 @@ TEMPLATE_SIGMA_PX = 1.4
 _LAPLACIAN = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
 
 
-def gaussian_taps(offset_px: float) -> Float64:
-    """Sample the smoothing Gaussian, moved by `offset_px`, at -KERNEL_RADIUS_PX .. KERNEL_RADIUS_PX, with sum 1."""
-    j = np.arange(-KERNEL_RADIUS_PX, KERNEL_RADIUS_PX + 1)
-    taps = np.exp(-((j - offset_px) ** 2) / (2 * SMOOTHING_SIGMA_PX**2))
-    return np.asarray(taps / taps.sum())
+def gaussian_taps(
+    offset_px: float, *, sigma_px: float = SMOOTHING_SIGMA_PX, radius_px: int = KERNEL_RADIUS_PX
+) -> Float64:
+    """Sample the smoothing Gaussian, moved by `offset_px`, at -`radius_px` .. `radius_px`, with sum 1."""
+    j = np.arange(-radius_px, radius_px + 1)
+    gauss = np.exp(-((j - offset_px) ** 2) / (2 * sigma_px**2))
+    return np.asarray(gauss / gauss.sum())
 
 
 def taps(sigma_px: float) -> tuple[Float64, Float64]:
@@ -99,7 +101,7 @@ def relative_noise_precision(image: Float32) -> Float32:
 
 
 def cut_around(
-    moving: NDArray[np.uint8] | NDArray[np.uint16], corner: NDArray[np.int64], *, side: int, margin: int
+    moving: NDArray[np.uint8] | NDArray[np.uint16] | Float32, corner: NDArray[np.int64], *, side: int, margin: int
 ) -> Float32:
     """(n, side + 2 * margin, side + 2 * margin) float32 patches; beyond the field its last rows are repeated."""
     full = side + 2 * margin
@@ -114,13 +116,19 @@ def cut_around(
     return stack
 
 
-def moved_patches(patches: Float32, fraction_px: Float64, side: int) -> Float32:
-    """Smooth the patches and read them `fraction_px` further; (n, side**2)."""
+def moved_patches(
+    patches: Float32,
+    fraction_px: Float64,
+    *,
+    sigma_px: float = SMOOTHING_SIGMA_PX,
+    margin: int = KERNEL_RADIUS_PX,
+) -> Float32:
+    """Smooth the patches and read them `fraction_px` further, without their margin; (n, side**2)."""
     n, full, _ = patches.shape
-    taps_y, taps_x = gaussian_taps(float(fraction_px[0])), gaussian_taps(float(fraction_px[1]))
+    taps_y, taps_x = (gaussian_taps(float(f), sigma_px=sigma_px, radius_px=margin) for f in fraction_px)
     # one broad image of all tiles side by side, which is filtered faster than tile by tile: columns next to a seam
     # mix two tiles, and are the margin that is cut off
     broad = np.ascontiguousarray(patches.transpose(1, 0, 2)).reshape(full, n * full)
     smoothed = cv2.sepFilter2D(broad, cv2.CV_32F, taps_x, taps_y).reshape(full, n, full)
-    inner = smoothed[KERNEL_RADIUS_PX:-KERNEL_RADIUS_PX, :, KERNEL_RADIUS_PX:-KERNEL_RADIUS_PX]
-    return np.ascontiguousarray(inner.transpose(1, 0, 2)).reshape(n, side * side)
+    inner = smoothed[margin:-margin, :, margin:-margin]
+    return np.ascontiguousarray(inner.transpose(1, 0, 2)).reshape(n, -1)

@@ -163,7 +163,8 @@ def prepare_reference(
         tile_px=side,
         max_tiles=max_tiles,
     )
-    weight = _support(calm, noise_counts) * relative_noise_precision(image)
+    energy = squared_gradient(calm, TEMPLATE_SIGMA_PX)
+    weight = _support(energy, noise_counts) * relative_noise_precision(image)
     near = (smooth(image, SMOOTHING_SIGMA_PX).astype(np.float32), *gradient(image, SMOOTHING_SIGMA_PX))
     far = gradient(image, TEMPLATE_SIGMA_PX)
     tiles = np.stack([_cut(layer, origins, side) for layer in (weight, *near, *far)], axis=1)
@@ -197,7 +198,7 @@ def prepare_reference(
         response_inverse=inverse,
         unit_covariance_px2=np.einsum("nij,njk,nlk->nil", inverse, projected, inverse),
         vote_pattern=area_reduced(tall, step).reshape(len(origins), side // step, side // step),
-        blocks=prepare_blocks(image, calm, noise_counts=noise_counts),
+        blocks=prepare_blocks(image, calm, energy, noise_counts=noise_counts),
     )
 
 
@@ -211,12 +212,11 @@ def check_frame(frame: NDArray[np.generic], *, name: str) -> None:
         raise ValueError(msg)
 
 
-def _support(image: Float32, noise_counts: float) -> Float32:
+def _support(energy: Float32, noise_counts: float) -> Float32:
     """1 where there is structure, and a little around it; 0 elsewhere.
 
     Background that is left out adds no noise to a template, and what passes there does not pull at it.
     """
-    energy = squared_gradient(image, TEMPLATE_SIGMA_PX)
     least = max(_SUPPORT_TO_NOISE * noise_gradient_energy(noise_counts, TEMPLATE_SIGMA_PX), 1e-6)
     around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * _SUPPORT_MARGIN_PX + 1,) * 2)
     return np.asarray(cv2.dilate((energy > least).astype(np.uint8), around), np.float32)

@@ -41,7 +41,7 @@ _AGREEMENT_PX = 1.5
 _STEP_SCATTER_PX = 0.03
 _FEWEST_TILES = 3
 _PARTNER_CORRELATION = 0.3
-_CONVERGED_PX = 5e-3
+_CONVERGED_PX = 0.02
 _MAX_FRACTION_PX = 0.7
 
 
@@ -73,7 +73,7 @@ def translation_by_tiles(
     n_candidates: int = 3,
     min_evidence_nats: float = 12.0,
     max_standard_error_px: float = 0.1,
-    max_misfit: float = 0.5,
+    max_misfit: float = 0.25,
 ) -> TranslationEstimate:
     """Estimate a translation by the votes of many small tiles.
 
@@ -326,7 +326,7 @@ def _gauss_newton(
             whole = np.rint(shift).astype(np.int64)
             patches = cut_around(moving, origin + whole, side=side, margin=KERNEL_RADIUS_PX)
         n = n_pilots if iteration == 1 else len(chosen)
-        moved = moved_patches(patches[:n], shift - whole, side)
+        moved = moved_patches(patches[:n], shift - whole)
         fit = _fit_tiles(reference, chosen[:n], patterns[:n], moved)
         weight = tile_weights(fit, scatter=_STEP_SCATTER_PX, rounds=3)
         step = common_displacement(inverse_2x2(fit.covariance_px2, _STEP_SCATTER_PX), weight, fit.displacement_px)
