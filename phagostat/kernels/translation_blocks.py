@@ -257,7 +257,7 @@ def _blocks_inside(corner: NDArray[np.int64], shape_yx: tuple[int, ...]) -> NDAr
         & (corner[:, axis, None] + offsets <= shape_yx[axis] - BLOCK_PX - _MARGIN_PX)
         for axis in range(2)
     )
-    return np.asarray((rows[:, :, None] & columns[:, None, :]).reshape(len(corner), -1))
+    return np.asarray((rows[:, :, None] & columns[:, None, :]).reshape(len(corner), len(offsets) ** 2))
 
 
 def _residual_sums(weighted: Float32, residual: Float32) -> Float32:
