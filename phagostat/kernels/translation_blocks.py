@@ -39,7 +39,7 @@ SQUARE_PX = 32
 
 _SIGMA_PX = TEMPLATE_SIGMA_PX  # more than for tiles: what is left of the reference's noise in its slopes counts here
 _MARGIN_PX = 7
-_MAX_SQUARES = 128
+_MAX_SQUARES = 96
 _LEAST_NOISE_COUNTS = 0.29  # rounding to whole counts
 _HOT_SHARE = 0.5
 _GAIN_SPREAD = 0.05
@@ -53,7 +53,7 @@ _PASSES = 3
 _LINEAR_PX = 0.05
 _SETTLED_PX = 2e-3
 _FEWEST_BLOCKS = 8
-_NOISE_SQUARES = 12
+_NOISE_SQUARES = 8
 _MAX_STEP_PX = 0.3
 _LEAST_SHARE = 0.05
 # quantile of a block's mean square residual, of noise alone, relative to its expectation
@@ -228,13 +228,16 @@ def settle_by_blocks(
     few = patches[:: -(-len(patches) // _NOISE_SQUARES)].reshape(-1, patches.shape[-1])
     own = max(noise_sd(few), _LEAST_NOISE_COUNTS)
     expected = (own**2 + (gain * reference.noise_counts) ** 2) / reference.noise_counts**2
-    there = inside[chosen] & (reference.products[chosen, 0] > 0)
+    # without a copy where no square has left the field
+    kept = slice(None) if len(chosen) == len(inside) else chosen
+    pattern, weighted, products = (a[kept] for a in (reference.pattern, reference.weighted, reference.products))
+    there = inside[kept] & (products[:, 0] > 0)
     shift, solution = shift_yx_px, None
     for _ in range(_PASSES):
         residual = moved_patches(patches, shift - whole, sigma_px=_SIGMA_PX, margin=_MARGIN_PX)
-        residual -= np.float32(gain) * reference.pattern[chosen]
+        residual -= np.float32(gain) * pattern
         residual -= np.float32(np.median(residual[::2, ::32]))
-        sums = _residual_sums(reference.weighted[chosen], residual)
+        sums = _residual_sums(weighted, residual)
         found = _solve(reference, chosen, there, sums, gain=gain, expected=expected)
         if found is None:
             return None

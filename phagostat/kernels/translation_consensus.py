@@ -45,16 +45,18 @@ def tile_weights(fit: TileFit, *, scatter: float, rounds: int) -> Float64:
 def settled(fit: TileFit, *, n_tiles: int) -> tuple[TileFit, Float64, float, Float64, float]:
     """Choose the scatter that makes the tiles' displacements most likely; the fit about the shift that follows.
 
-    Also gives the tiles' weights, the scatter, the last step and the evidence.
+    Also gives the tiles' weights, the scatter, the last step and the evidence. Scatters are tried from the smallest
+    on, until a larger one explains less.
     """
     best: tuple[TileFit, Float64, float, Float64, float] | None = None
     for scatter in _SCATTERS_PX:
-        weight = tile_weights(fit, scatter=scatter, rounds=4)
+        weight = tile_weights(fit, scatter=scatter, rounds=3)
         step = common_displacement(inverse_2x2(fit.covariance_px2, scatter), weight, fit.displacement_px)
         moved = replace(fit, displacement_px=fit.displacement_px - step)
         evidence = _evidence(moved, scatter, n_tiles=n_tiles)
-        if best is None or evidence > best[4]:
-            best = moved, weight, scatter, step, evidence
+        if best is not None and evidence <= best[4]:
+            break
+        best = moved, weight, scatter, step, evidence
     assert best is not None
     return best
 

@@ -41,7 +41,7 @@ _AGREEMENT_PX = 1.5
 _STEP_SCATTER_PX = 0.03
 _FEWEST_TILES = 3
 _PARTNER_CORRELATION = 0.3
-_CONVERGED_PX = 0.02
+_CONVERGED_PX = 0.03
 _MAX_FRACTION_PX = 0.7
 
 
@@ -69,7 +69,7 @@ def translation_by_tiles(
     *,
     search_radius_px: float = 400.0,
     min_overlap: float = 0.4,
-    max_tiles: int = 64,
+    max_tiles: int = 40,
     n_candidates: int = 3,
     min_evidence_nats: float = 12.0,
     max_standard_error_px: float = 0.1,
