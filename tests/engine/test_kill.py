@@ -146,7 +146,8 @@ def test_an_interrupted_run_says_one_sentence_and_the_next_goes_on(
 ):
     wanted, _ = undisturbed
     output = tmp_path / "out/movie"
-    arguments = ["run", movie, "-o", tmp_path / "out", "--workers", "2", "--set", "execution.block_frames=1"]
+    # quiet: on a slow machine a line of progress would stand beside the sentence
+    arguments = ["run", movie, "-o", tmp_path / "out", "-q", "--workers", "2", "--set", "execution.block_frames=1"]
     process = start(arguments)
     assert wait_for(lambda: len(commits(output)) >= 5, 60)
     (os.killpg if to_group else os.kill)(process.pid, number)
@@ -158,7 +159,7 @@ def test_an_interrupted_run_says_one_sentence_and_the_next_goes_on(
     assert not (output / "driver.lease").exists()
     before = commits(output)
     assert before
-    code, _, err = finish(start([*arguments, "-q"]))
+    code, _, err = finish(start(arguments))
     assert (code, err) == (0, "")
     assert before.items() <= commits(output).items()
     assert differences(wanted, Layout.analysis(output)) == []
@@ -179,7 +180,7 @@ def test_no_process_outlives_a_killed_driver(movie, tmp_path, when):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_interrupted_while_it_starts_ends_in_one_sentence(movie, tmp_path, number):
-    process = start(["run", movie, "-o", tmp_path / "out", "--workers", "2"])
+    process = start(["run", movie, "-o", tmp_path / "out", "-q", "--workers", "2"])
     assert wait_for(lambda: len(workers(process.pid)) >= 1, 60)
     os.killpg(process.pid, number)
     code, out, err = finish(process, 60)
