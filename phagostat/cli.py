@@ -40,6 +40,7 @@ class Stopped(BaseException):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and leave with its exit code; a problem is one sentence, never a traceback."""
+    _asked.clear()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     code = EXIT_OWN_MISTAKE
@@ -69,10 +70,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code)
 
 
-def _stop(number: int, _frame: FrameType | None) -> None:
+_SWALLOWING = frozenset({"__del__", "_gc_callback", "_exitfunc"})
+"""Functions that the interpreter calls in passing, where an exception goes nowhere."""
+_asked: list[Stopped] = []
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
     for again in (signal.SIGINT, signal.SIGTERM):
         signal.signal(again, signal.SIG_IGN)  # once is enough: clean up in peace
-    raise Stopped(number)
+    _asked.append(Stopped(number))
+    while frame is not None:
+        if frame.f_code.co_name in _SWALLOWING:
+            return  # what is raised there is printed and lost: the next progress raises it
+        frame = frame.f_back
+    raise _asked[-1]
+
+
+def _check_stop() -> None:
+    """Raise what was asked for, should it have been lost where it was raised."""
+    if _asked:
+        raise _asked[-1]
 
 
 def _say(sentence: str, code: int, *, prefix: str = "phagostat: ") -> int:
@@ -164,7 +181,7 @@ def run(
     if jobs:
         with local_executor(settings.execution.workers if workers is None else workers) as executor:
             for job in jobs:
-                with terminal.ProgressLine(job.layout.root.name, quiet=quiet) as progress:
+                with terminal.ProgressLine(job.layout.root.name, quiet=quiet, check=_check_stop) as progress:
                     report = run_job(job, executor, progress=progress, upgrade=upgrade)
                 summary = terminal.summarise(job, report)
                 summaries.append(summary)
@@ -200,7 +217,7 @@ def convert(
     job = conversion_job(open_source(source, z=settings.acquisition.z), settings, output)
     with (
         local_executor(settings.execution.workers if workers is None else workers) as executor,
-        terminal.ProgressLine(output.name, quiet=quiet) as progress,
+        terminal.ProgressLine(output.name, quiet=quiet, check=_check_stop) as progress,
     ):
         report = run_job(job, executor, progress=progress, upgrade=upgrade)
     summary = terminal.summarise_conversion(job, report)
@@ -358,7 +375,7 @@ def simulate(path: Path, size: int, compression: str, force: bool, quiet: bool, 
         truth = path.with_suffix(".truth")
         if (truth / "truth.json").is_file():  # a folder of ours and nothing else
             shutil.rmtree(truth)
-    with terminal.ProgressLine(path.name, quiet=quiet) as progress:
+    with terminal.ProgressLine(path.name, quiet=quiet, check=_check_stop) as progress:
         report = make(
             path,
             shape_yx=(size, size),

@@ -41,11 +41,14 @@ class ProgressLine:
         What is being worked on.
     quiet
         Say nothing but what went wrong.
+    check
+        Called each time; may raise, to end the work.
     """
 
-    def __init__(self, name: str, *, quiet: bool = False) -> None:
+    def __init__(self, name: str, *, quiet: bool = False, check: Callable[[], None] = lambda: None) -> None:
         self.name = name
         self.quiet = quiet
+        self.check = check
         self.live = sys.stderr.isatty()
         self._phase = ""
         self._start = (0.0, 0)
@@ -62,6 +65,7 @@ class ProgressLine:
 
     def __call__(self, progress: Progress) -> None:
         """Say how far a run is."""
+        self.check()
         if progress.message:
             self._end_line()
             click.echo(f"phagostat: {self.name}: {progress.message}", err=True)
@@ -69,6 +73,7 @@ class ProgressLine:
 
     def simple(self, done: int, total: int, label: str) -> None:
         """Say how far something is that only counts."""
+        self.check()
         self._show(label, done, total)
 
     def _show(self, phase: str, done: int, total: int) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -289,3 +291,23 @@ def test_the_real_two_channel_time_lapse_to_the_end(call, shared_data, tmp_path)
     frames = read_table(Path(summary["tables"]), "frames").to_pylist()
     assert [row["time_s"] for row in frames] == [60.0 * t for t in range(30)]
     assert all(row["reason"] for row in frames if row["verdict"] != "ok")
+
+
+def test_an_interruption_that_comes_where_exceptions_go_nowhere_is_not_lost(monkeypatch):
+    from phagostat import cli, terminal
+
+    monkeypatch.setattr(cli, "_asked", [])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+
+    class Passing:
+        def __del__(self):
+            cli._stop(signal.SIGINT, sys._getframe())
+
+    passing = Passing()
+    del passing
+    assert [stopped.exit_code for stopped in cli._asked] == [130]
+    line = terminal.ProgressLine("x", quiet=True, check=cli._check_stop)
+    with pytest.raises(cli.Stopped):
+        line.simple(1, 2, "x")
+    with pytest.raises(cli.Stopped):
+        cli._stop(signal.SIGTERM, sys._getframe())
