@@ -6,15 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from phagostat.kernels.components import label_components
 from phagostat.kernels.intensity import percentiles
-from phagostat.model.errors import PhagostatError
-
-MAX_LABELS = 65535
-"""Largest label that a label image (uint16) can hold."""
 
 FEATURES = np.dtype(
     [
@@ -209,17 +205,17 @@ def label_aggregates(
         )
     # Counts are whole numbers: above the cut is above its floor, and whole numbers compare four times faster.
     mask = (frame > int(np.floor(cut))).view(np.uint8)
-    components, areas = _components(mask, connectivity)
     square_um2 = pixel_size_um**2
     # Rounded, since 10 px2 of 0.206 um are 0.42436 um2 on paper and a hair more or less in binary.
-    smallest = round(min_area_um2 / square_um2, 6)
-    too_small = areas <= smallest
-    too_large = areas >= round(max_area_um2 / square_um2, 6) if max_area_um2 is not None else np.zeros_like(too_small)
-    too_small[0] = too_large[0] = False
-    kept = ~(too_small | too_large)
-    kept[0] = False
-    labels = _renumber(components, mask, kept)
-    return LabelledAggregates(labels, int(too_small.sum()), int((too_large & ~too_small).sum()))
+    components = label_components(
+        mask,
+        above_px=round(min_area_um2 / square_um2, 6),
+        below_px=round(max_area_um2 / square_um2, 6) if max_area_um2 is not None else np.inf,
+        connectivity=connectivity,
+        what="aggregates",
+        remedy="raise aggregates.min_area_um2 or the threshold: this is noise or a frame without background",
+    )
+    return LabelledAggregates(components.labels, components.n_too_small, components.n_too_large)
 
 
 def aggregate_features(
@@ -315,47 +311,6 @@ def aggregate_features(
     table["n_saturated_px"] = np.bincount(label_of, raw >= white, n).astype(np.int64)
     _fill_ellipses(table, label_of, y - mean_y[label_of], x - mean_x[label_of], pixel_size_um)
     return table
-
-
-def _components(
-    mask: NDArray[np.uint8], connectivity: int
-) -> tuple[NDArray[np.uint16] | NDArray[np.int32], NDArray[np.int64]]:
-    """Connected components and their areas, background included, in the smallest type that holds them."""
-    try:
-        _, components, statistics, _ = cv2.connectedComponentsWithStats(
-            mask, connectivity=connectivity, ltype=cv2.CV_16U
-        )
-    except cv2.error:
-        # More components than uint16 numbers, before the area limits: four times slower, and rare.
-        _, components, statistics, _ = cv2.connectedComponentsWithStats(
-            mask, connectivity=connectivity, ltype=cv2.CV_32S
-        )
-    return components, statistics[:, cv2.CC_STAT_AREA].astype(np.int64)
-
-
-def _renumber(
-    components: NDArray[np.uint16] | NDArray[np.int32], mask: NDArray[np.uint8], kept: NDArray[np.bool_]
-) -> NDArray[np.uint16]:
-    """Label image of the kept components, numbered by their first pixel in raster order."""
-    n_kept = int(np.count_nonzero(kept))
-    if n_kept > MAX_LABELS:
-        raise PhagostatError(
-            "more aggregates than a label image can number",
-            found=f"{n_kept}, at most {MAX_LABELS}",
-            remedy="raise aggregates.min_area_um2 or the threshold: this is noise or a frame without background",
-        )
-    labels = np.zeros(mask.shape, np.uint16)
-    flat = np.flatnonzero(mask.ravel().view(np.bool_))
-    component_of = components.ravel()[flat]
-    first = np.full(kept.size, mask.size, np.intp)
-    # Of repeated indices the last assignment stays: backwards, that is the first pixel.
-    first[component_of[::-1]] = flat[::-1]
-    by_first = np.flatnonzero(kept)
-    by_first = by_first[np.argsort(first[by_first], kind="stable")]
-    number = np.zeros(kept.size, np.uint16)
-    number[by_first] = np.arange(1, n_kept + 1)
-    labels.ravel()[flat] = number[component_of]
-    return labels
 
 
 def _fill_ellipses(
