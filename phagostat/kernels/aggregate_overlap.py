@@ -1,4 +1,4 @@
-"""What the reference's aggregates have become in a frame: overlaps with its aggregates, area and light in their place."""
+"""What the reference's aggregates have become in a frame: overlaps, area and light in their place."""
 
 from __future__ import annotations
 
@@ -150,18 +150,30 @@ def measure_territories(
     if not np.all(np.isfinite(shift_yx_px)):
         raise ValueError(f"the shift must be finite (found: {shift_yx_px})")
     move = round(shift_yx_px[0] / factor), round(shift_yx_px[1] / factor)
-    overlaps = _overlaps(frame, labels, territories, move, cut)
-    places = np.zeros(territories.size_px.size, PLACES)
-    n = places.size
+    width = frame.shape[1]
+    flat, part = _parts_above(frame, background + threshold_counts * bleaching_factor)
+    # A pixel just outside the outline belongs to the label beside it.
+    own = labels.ravel()[flat]
+    label = np.where(own > 0, own, cv2.dilate(labels, np.ones((3, 3), np.uint8)).ravel()[flat])
+    y, x = np.divmod(flat, width)
+    on_y, on_x = y - move[0], x - move[1]
+    seen = (on_y >= 0) & (on_x >= 0) & (on_y < frame.shape[0]) & (on_x < width)
+    reference = np.zeros(flat.size, np.intp)
+    reference[seen] = territories.image.ravel()[on_y[seen] * width + on_x[seen]]
+
+    n = territories.size_px.size
+    places = np.zeros(n, PLACES)
     places["reference"] = np.arange(1, n + 1)
-    light, inside = _light(frame, territories, move, background, n)
+    area = np.bincount(reference, part, n + 1)[1:]
+    places["area_px"] = area
+    for name, index, shift in (("glass_y_px", y, shift_yx_px[0]), ("glass_x_px", x, shift_yx_px[1])):
+        total = np.bincount(reference, part * index, n + 1)[1:]
+        mean = np.divide(total, area, out=np.full(n, np.nan), where=area > 0)
+        places[name] = (mean + 0.5) * factor - 0.5 - shift
+    light, inside = _light(frame, territories, move, background)
     places["light_counts"] = light / bleaching_factor
     places["valid_fraction"] = inside / np.maximum(territories.size_px, 1)
-    home = overlaps["reference"] > 0
-    places["area_px"] = (
-        np.bincount(overlaps["reference"][home].astype(np.intp) - 1, overlaps["area_px"][home], n) if n else 0.0
-    )
-    return TerritoryMeasures(overlaps, places)
+    return TerritoryMeasures(_overlaps(reference, label, part, own > 0), places)
 
 
 def _parts_above(frame: NDArray[np.integer], cut: float) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
