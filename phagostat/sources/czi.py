@@ -19,6 +19,7 @@ from phagostat.sources.czi_file import OpenCzi, Reader, open_czi
 from phagostat.sources.czi_metadata import read_channels, read_pixel_size_um, read_scene_names
 from phagostat.sources.czi_times import read_times
 from phagostat.sources.protocol import Availability, Plane
+from phagostat.sources.z_planes import check_z, chosen_z
 
 KIND: Final = "czi"
 
@@ -56,9 +57,7 @@ class CziSource:
 
     def __init__(self, path: str | os.PathLike[str], *, z: str | int = "max", reader: Reader = "auto") -> None:
         self._path = os.fspath(path)
-        if z != "max" and (not isinstance(z, int) or isinstance(z, bool) or z < 0):
-            raise SourceError("a Z plane is 'max' or a number from 0", found=repr(z), remedy="give z='max' or z=0")
-        self._z = z
+        self._z = check_z(z)
         self._reader: Reader = reader
         self._availability: tuple[int, Availability] | None = None
 
@@ -181,12 +180,7 @@ class CziSource:
                 where=self._path,
                 remedy="start again with the new file",
             )
-        if isinstance(self._z, int):
-            depth = max(len(planes) for planes in opened.index.z_planes.values())
-            if self._z >= depth:
-                raise SourceError(
-                    "the file has no such Z plane", where=self._path, found=f"z {self._z} of {depth}", remedy="lower z"
-                )
+        chosen_z(self._z, max(len(planes) for planes in opened.index.z_planes.values()), path=self._path)
         return opened
 
 

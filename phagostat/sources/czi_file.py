@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections import OrderedDict
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -17,7 +16,6 @@ from numpy.typing import NDArray
 from phagostat.model.errors import SourceError
 from phagostat.sources.czi_directory import Directory, read_directory, rows_inside
 from phagostat.sources.czi_index import PIXEL_DTYPES, PlaneIndex, build_plane_index
-from phagostat.sources.czi_metadata import parse_xml
 from phagostat.sources.czi_pixels import DECODED_HERE, UNCOMPRESSED, decode_zstd
 from phagostat.sources.czi_segments import (
     Attachment,
@@ -29,9 +27,10 @@ from phagostat.sources.czi_segments import (
     read_metadata_xml,
     read_subblock,
 )
+from phagostat.sources.metadata_xml import parse_xml
+from phagostat.sources.open_files import OpenFiles, open_descriptor
 from phagostat.sources.protocol import Plane
 
-MAX_OPEN_FILES: Final = 8
 SAMPLED_SUBBLOCKS: Final = 8
 SAMPLED_BYTES: Final = 4096
 
@@ -43,16 +42,7 @@ class OpenCzi:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        try:
-            self.fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-        except IsADirectoryError as error:
-            raise SourceError("a folder, not a CZI file", where=path) from error
-        except FileNotFoundError as error:
-            raise SourceError("there is no such file", where=path, remedy="check the path") from error
-        except PermissionError as error:
-            raise SourceError("no permission to read it", where=path, remedy="change its permissions") from error
-        except (OSError, ValueError) as error:
-            raise SourceError("cannot be opened", where=path, found=error) from error
+        self.fd = open_descriptor(path, kind="CZI file")
         weakref.finalize(self, os.close, self.fd)
         self._lock = threading.Lock()
         self.size = os.fstat(self.fd).st_size
@@ -196,38 +186,9 @@ class OpenCzi:
         return letter in self.directory.has and bool(self.directory.has[letter][row])
 
 
-_open_files: OrderedDict[tuple[int, str, int, int, int], OpenCzi] = OrderedDict()
-_open_files_lock = threading.Lock()
+_open_files = OpenFiles(OpenCzi)
 
 
 def open_czi(path: str) -> OpenCzi:
     """Give the file opened in this process; another process, or another file at this path, opens anew."""
-    try:
-        status = Path(path).stat()
-    except FileNotFoundError as error:
-        raise SourceError("there is no such file", where=path, remedy="check the path") from error
-    except (OSError, ValueError) as error:
-        raise SourceError("cannot be opened", where=path, found=error) from error
-    key = os.getpid(), path, status.st_ino, status.st_size, status.st_mtime_ns
-    with _open_files_lock:
-        opened = _open_files.get(key)
-        if opened is not None:
-            _open_files.move_to_end(key)
-            return opened
-    opened = OpenCzi(path)
-    with _open_files_lock:
-        opened = _open_files.setdefault(key, opened)
-        while len(_open_files) > MAX_OPEN_FILES:
-            _open_files.popitem(last=False)
-    return opened
-
-
-def _forget_open_files() -> None:
-    """Drop in a forked child what its parent had opened, with a lock that no lost thread holds."""
-    global _open_files_lock  # noqa: PLW0603 - a lock held by a thread that the fork did not copy is never released
-    _open_files_lock = threading.Lock()
-    _open_files.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_open_files)
+    return _open_files.get(path)

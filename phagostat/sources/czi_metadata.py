@@ -2,41 +2,18 @@
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
-from xml.etree.ElementTree import Element, ParseError
-
-import defusedxml.ElementTree as SafeTree
-from defusedxml.common import DefusedXmlException
+from xml.etree.ElementTree import Element
 
 from phagostat.model.acquisition import Channel
 from phagostat.model.errors import MetadataError
+from phagostat.sources.channel_light import is_fluorescent
+from phagostat.sources.metadata_xml import parse_number
 
 UM_PER_M: Final = 1e6
 SQUARE_TOLERANCE: Final = 1e-3
 """Relative difference of pixel width and height up to which pixels are taken as square."""
-
-_TRANSMITTED: Final = re.compile(
-    r"(?i)phase|\bph\d?\b|\bphc|phaco|bright\s*-?field|\bbf\b|\bdic\b|differential|transmi|\btl\b|\bt[\s_-]?pmt|\besid\b"
-    r"|oblique|varel|plas\b|\bpgc\b"
-)
-_FLUORESCENT: Final = re.compile(
-    r"(?i)fluor|dapi|hoechst|[eyrcbm]?gfp|\b[eymtsrcb]{0,2}[ycrb]fp|cherry|tomato|ds-?red|venus|citrine|cerulean"
-    r"|\baf[\s_-]?\d{3}|alexa|\bcy[\s_-]?\d|fitc|tritc|texas|atto|syto|rhod|\bdi[io]\b|cell\s*mask|mito|draq|phrodo"
-    r"|aggregat|puncta|propidium|calcein"
-)
-_TRANSMITTED_CONTRAST: Final = frozenset({"phase", "phasecontrast", "brightfield", "dic", "differentialinterference"})
-
-
-def parse_xml(raw: bytes) -> Element | None:
-    """Parse metadata XML safely (no entities, no external references); None where it does not parse."""
-    try:
-        root: Element = SafeTree.fromstring(raw.strip(b"\0 \r\n\t"))
-    except (ParseError, DefusedXmlException, ValueError, LookupError):
-        return None
-    return root
 
 
 def read_pixel_size_um(root: Element | None, *, path: object) -> float | None:
@@ -94,43 +71,6 @@ def read_channels(root: Element | None, c_indices: Sequence[int]) -> tuple[Chann
     return tuple(channels)
 
 
-def is_fluorescent(*, name: str, facts: Mapping[str, str]) -> bool | None:
-    """Tell whether a channel shows fluorescence; None where its metadata do not say or contradict each other.
-
-    Parameters
-    ----------
-    name
-        The channel's name.
-    facts
-        Values of the metadata fields ``ContrastMethod``, ``Fluor``, ``DyeName``, ``EmissionWavelength``,
-        ``IlluminationType``, where present.
-
-    Notes
-    -----
-    A dye called "TL Phase" or a channel called "T-PMT" is transmitted light, whatever the other fields say: the
-    acquisition software fills those with its defaults. Next in weight is the contrast method, then dye and emission,
-    then the name, last the illumination.
-    """
-    # underscores are letters to a regular expression, and "Ch2_PhC" is a common kind of name
-    label = name.replace("_", " ")
-    dye = " ".join(facts.get(key, "") for key in ("Fluor", "DyeName")).replace("_", " ")
-    contrast = facts.get("ContrastMethod", "").lower().replace(" ", "")
-    if _TRANSMITTED.search(label) or _TRANSMITTED.search(dye):
-        named_fluorescent = _FLUORESCENT.search(label) is not None
-        return None if named_fluorescent and contrast == "fluorescence" else False
-    if contrast == "fluorescence":
-        return True
-    if any(contrast.startswith(method) for method in _TRANSMITTED_CONTRAST):
-        return False
-    emission = parse_number(facts.get("EmissionWavelength"))
-    if (emission is not None and emission > 0) or _FLUORESCENT.search(dye) or _FLUORESCENT.search(label):
-        return True
-    illumination = facts.get("IlluminationType", "").lower()
-    if illumination in ("transmitted", "oblique"):
-        return False
-    return None
-
-
 def read_scene_names(root: Element | None, s_indices: Sequence[int]) -> tuple[str, ...]:
     """Name the scenes whose S indices are given: unique, with the well's name in front where that is needed."""
     named = {}
@@ -150,14 +90,3 @@ def read_scene_names(root: Element | None, s_indices: Sequence[int]) -> tuple[st
     if len(set(with_well)) == len(with_well):
         return tuple(with_well)
     return tuple(f"{name} ({k})" for k, name in enumerate(with_well))
-
-
-def parse_number(text: str | None) -> float | None:
-    """Parse a finite number; None for anything else."""
-    if text is None:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None

@@ -21,8 +21,9 @@ import xxhash
 
 from phagostat.model.acquisition import AcquisitionMetadata, Channel, Scene, TimesOrigin
 from phagostat.model.errors import MetadataError, PhagostatError, PlaneError, SourceError
-from phagostat.sources.czi_metadata import is_fluorescent
+from phagostat.sources.channel_light import is_fluorescent
 from phagostat.sources.protocol import Availability, Plane
+from phagostat.sources.z_planes import check_z, chosen_z
 
 KIND: Final = "ome-zarr"
 UM_PER: Final = {
@@ -86,9 +87,7 @@ class OmeZarrSource:
 
     def __init__(self, path: str | os.PathLike[str], *, z: str | int = "max") -> None:
         self._path = os.fspath(path)
-        if z != "max" and (not isinstance(z, int) or isinstance(z, bool) or z < 0):
-            raise SourceError("a Z plane is 'max' or a number from 0", found=repr(z), remedy="give z='max' or z=0")
-        self._z = z
+        self._z = check_z(z)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self._path, self._z)
@@ -193,11 +192,8 @@ class OmeZarrSource:
 
     def _chosen_z(self, image: _Image) -> Sequence[int]:
         depth = image.length("z")
-        if self._z == "max":
-            return range(depth)
-        if depth > 1 and int(self._z) >= depth:
-            raise SourceError("the image has no such Z plane", where=self._path, found=f"z {self._z} of {depth}")
-        return (int(self._z) if depth > 1 else 0,)
+        # what was converted from one Z plane has no Z any more, and is read with the same settings
+        return chosen_z(self._z, depth, path=self._path) if depth > 1 else range(1)
 
     @cached_property
     def _images(self) -> tuple[_Image, ...]:

@@ -9,8 +9,9 @@ import pytest
 
 from phagostat.model.acquisition import TimesOrigin
 from phagostat.model.errors import MetadataError
+from phagostat.sources.channel_light import is_fluorescent
 from phagostat.sources.czi import CziSource
-from phagostat.sources.czi_metadata import is_fluorescent, parse_xml
+from phagostat.sources.metadata_xml import parse_xml
 from tests.sources.czi_bytes import Block, CziBytes, metadata_xml, taken_at, time_stamps
 
 INTERVAL = "<Positions><Interval><Start>0</Start><Increment>120</Increment></Interval></Positions>"
