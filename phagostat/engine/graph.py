@@ -70,10 +70,11 @@ def whole_graph(work: Work, job: Job, *, needs: Needs, present: Present, frames_
     return _map(compute, place, name=f"{work.steps[0]}-{name}")
 
 
-def check_graph(job: Job, chunks: Mapping[str, str], *, name: str) -> da.Array:
+def check_graph(job: Job, chunks: Mapping[str, str], *, stored: Mapping[str, str], name: str) -> da.Array:
     """The graph that compares chunks with the digests in their commits; gives the list of those that do not match."""
     place = da.from_array(np.array([0]), chunks=1, name=f"place-{name}")
-    return _map(functools.partial(_check_block, job=job, promised=dict(chunks)), place, name=f"check-{name}")
+    check = functools.partial(_check_block, job=job, promised=dict(chunks), stored=dict(stored))
+    return _map(check, place, name=f"check-{name}")
 
 
 def _map(function: Callable[..., Objects], *arrays: da.Array, name: str, one: bool = False) -> da.Array:
@@ -103,9 +104,16 @@ def _step_block(
     started = time.process_time()
     frames: list[FramePlanes] = list(planes)
     done = {name: [result for result, _ in block] for name, block in zip(earlier, results, strict=True)}
-    found = FRAME_FUNCTIONS[step](TaskContext(job, scene, needs), frames, done)
+    context = TaskContext(job, scene, needs)
+    found = FRAME_FUNCTIONS[step](context, frames, done)
+    _note_stored(context, found)
     share = (time.process_time() - started) / max(len(found), 1)
     return _objects([(result, share) for result in found])
+
+
+def _note_stored(context: TaskContext, results: list[Result]) -> None:
+    for result in results:
+        result.stored.update({chunk: context.stored[chunk] for chunk in result.chunks})
 
 
 def _receipt_block(planes: Objects, *results: Objects, job: Job, work: Work) -> Objects:
@@ -124,12 +132,16 @@ def _whole_block(
 ) -> Objects:
     (step,) = work.steps
     started = time.process_time()
-    result = WHOLE_FUNCTIONS[step](TaskContext(job, work.scene, needs), present, frames_final)
+    context = TaskContext(job, work.scene, needs)
+    result = WHOLE_FUNCTIONS[step](context, present, frames_final)
+    _note_stored(context, [result])
     return _objects([_receipt(job, work, {step: [result]}, {step: time.process_time() - started}) for _ in place])
 
 
-def _check_block(place: NDArray[np.int64], *, job: Job, promised: Mapping[str, str]) -> Objects:
-    return _objects([damaged_chunks(job.layout.images, promised) for _ in place])
+def _check_block(
+    place: NDArray[np.int64], *, job: Job, promised: Mapping[str, str], stored: Mapping[str, str]
+) -> Objects:
+    return _objects([damaged_chunks(job.layout.images, promised, stored=stored) for _ in place])
 
 
 def _receipt(job: Job, work: Work, by_step: Mapping[str, list[Result]], seconds: dict[str, float]) -> Receipt:
@@ -152,6 +164,6 @@ def _receipt(job: Job, work: Work, by_step: Mapping[str, list[Result]], seconds:
                 fsync=job.settings.execution.fsync,
             )
         results[step] = tuple(
-            Result(verdict=r.verdict, record=r.record, chunks=r.chunks, inputs=r.inputs) for r in block
+            Result(verdict=r.verdict, record=r.record, chunks=r.chunks, inputs=r.inputs, stored=r.stored) for r in block
         )
     return Receipt(results, rows, files, seconds)

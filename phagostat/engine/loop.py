@@ -324,6 +324,7 @@ class Loop:
                     rows,
                     path if rows is not None else None,
                     result.inputs,
+                    result.stored,
                 )
                 contents[step, work.scene, index] = entry.content
                 entries.append(entry)
@@ -369,6 +370,7 @@ class Loop:
             for entry in commit.entries
             for chunk, digest in entry.chunks.items()
         }
+        stored = {c: d for commit in self.log for entry in commit.entries for c, d in entry.stored.items()}
         chunks = list(owners)
         queue = [chunks[i : i + CHECKED_TOGETHER] for i in range(0, len(chunks), CHECKED_TOGETHER)]
         queue.reverse()
@@ -378,7 +380,12 @@ class Loop:
         while queue or out:
             while queue and len(out) < executor.capacity * self.job.settings.execution.in_flight_per_worker:
                 batch = queue.pop()
-                graph = check_graph(self.job, {c: owners[c][3] for c in batch}, name=f"{len(queue)}-{time.time_ns()}")
+                graph = check_graph(
+                    self.job,
+                    {c: owners[c][3] for c in batch},
+                    stored={c: stored[c] for c in batch if c in stored},
+                    name=f"{len(queue)}-{time.time_ns()}",
+                )
                 out[executor.submit(graph)] = batch
             for outcome in executor.wait(None):
                 batch = out.pop(outcome.ticket)

@@ -131,13 +131,17 @@ class FramePlanes:
 
 @dataclass(frozen=True)
 class Result:
-    """What a step gives for one index; ``columns`` are its rows, all of one length."""
+    """What a step gives for one index.
+
+    ``columns`` are its rows, all of one length; ``stored`` the digests of its chunks' bytes on disk.
+    """
 
     verdict: str
     record: dict[str, Any] = field(default_factory=dict)
     chunks: dict[str, str] = field(default_factory=dict)
     columns: dict[str, NDArray[Any]] | None = None
     inputs: dict[str, str] = field(default_factory=dict)
+    stored: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -196,6 +200,7 @@ class TaskContext:
         self.job = job
         self.scene = scene
         self.needs = needs
+        self.stored: dict[str, str] = {}
         self._writers: dict[str, PlaneWriter] = {}
 
     @property
@@ -213,11 +218,12 @@ class TaskContext:
         return written
 
     def write(self, path: str, index: tuple[int, ...], plane: NDArray[Any]) -> dict[str, str]:
-        """Write one plane; give its chunk and digest."""
+        """Write one plane; give its chunk and digest, and note that of its bytes in ``stored``."""
         if path not in self._writers:
             self._writers[path] = PlaneWriter(self.job.layout.images, path, fsync=self.job.settings.execution.fsync)
-        chunk, digest = self._writers[path].write(index, plane)
-        return {chunk: digest}
+        written = self._writers[path].write(index, plane)
+        self.stored[written.path] = written.stored
+        return {written.path: written.content}
 
 
 StepFunction = Callable[[TaskContext, Sequence[FramePlanes], Mapping[str, Sequence[Result]]], list[Result]]

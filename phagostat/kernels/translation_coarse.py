@@ -56,9 +56,16 @@ def default_reduction(shape_yx: tuple[int, int]) -> int:
 
 
 def coarse_frame(
-    frame: NDArray[np.uint8] | NDArray[np.uint16], *, search_radius_px: float, reduction: int | None = None
+    frame: NDArray[np.uint8] | NDArray[np.uint16],
+    *,
+    search_radius_px: float,
+    reduction: int | None = None,
+    reduced: NDArray[np.uint8] | NDArray[np.uint16] | None = None,
 ) -> CoarseFrame:
     """Reduce, high-pass and compress a frame, and transform it.
+
+    `reduced` may hold the frame averaged over squares of a few pixels already: where their side divides the reduction,
+    the averaging goes on from there.
 
     The compression (asinh of grey levels over three robust sd) makes an aggregate of a thousand grey levels weigh
     hardly more than one of a hundred, so that the few brightest, which may be carried off, do not decide alone, and
@@ -70,10 +77,12 @@ def coarse_frame(
     if step == 1:
         small = frame.astype(np.float32)
     else:
-        cropped = frame[: rows * step, : columns * step]
+        done = _averaged_over(shape, reduced, step)
+        given = frame if done == 1 or reduced is None else reduced
+        cropped = given[: rows * step // done, : columns * step // done]
         # the blocks of an integer factor are averaged before rounding to the frame's type: the rounding is noise of
         # 0.3 grey levels, below that of any camera after averaging 4 to 64 of its pixels, but not for a dim uint8
-        source = cropped if frame.dtype == np.uint16 else cropped.astype(np.uint16) * np.uint16(256)
+        source = cropped if cropped.dtype == np.uint16 else cropped.astype(np.uint16) * np.uint16(256)
         small = cv2.resize(source, (columns, rows), interpolation=cv2.INTER_AREA).astype(np.float32)
     if step < 4:
         small = cv2.GaussianBlur(small, (0, 0), 1.5 / step, borderType=cv2.BORDER_REFLECT_101)
@@ -84,6 +93,15 @@ def coarse_frame(
     padded = padded_shape(image.shape, search_radius_px / step)
     spectrum = scipy.fft.rfft2(image, padded)
     return CoarseFrame(step, image, np.asarray(spectrum, np.complex64), padded, spread)
+
+
+def _averaged_over(shape_yx: tuple[int, int], reduced: NDArray[np.generic] | None, step: int) -> int:
+    """Side of the squares that `reduced` averages, if averaging can go on from there; else 1."""
+    if reduced is None or reduced.dtype != np.uint16:  # a dim uint8 was rounded too coarsely
+        return 1
+    side = shape_yx[0] // max(reduced.shape[0], 1)
+    fits = side > 0 and reduced.shape == (shape_yx[0] // side, shape_yx[1] // side)
+    return side if fits and step % side == 0 else 1
 
 
 def _spread(high: Float32) -> float:

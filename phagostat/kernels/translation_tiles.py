@@ -74,6 +74,7 @@ def translation_by_tiles(
     min_evidence_nats: float = 12.0,
     max_standard_error_px: float = 0.1,
     max_misfit: float = 0.25,
+    reduced: NDArray[np.uint8] | NDArray[np.uint16] | None = None,
 ) -> TranslationEstimate:
     """Estimate a translation by the votes of many small tiles.
 
@@ -99,6 +100,9 @@ def translation_by_tiles(
         Largest energy of what the reference's tiles leave unexplained, relative to what they explain, noise averaged
         out (lower quartile over the tiles that agree: in a sharp frame some are whole, in a blurred one none). A sharp
         frame has 0.01, one blurred by 3 px 0.1, by 8 px 0.4 to 1.
+    reduced
+        The frame averaged over squares of a few pixels (as on the analysis grid), if that is at hand: it saves a pass
+        over the frame.
 
     Returns
     -------
@@ -127,6 +131,7 @@ def translation_by_tiles(
         moving,
         reduction=reference.coarse.reduction,
         search_radius_px=search_radius_px,
+        reduced=reduced,
     )
     if coarse.spread == 0:
         return TranslationEstimate.failure("the frame is constant", method=name)
@@ -223,8 +228,15 @@ def _solve(
     # rounded, so that the last bits of a correlation can never reach the result
     shift = np.rint((start + consensus) * 8) / 8
     near = np.hypot(*(start + votes - shift).T) <= _AGREEMENT_PX
-    near &= np.isin(chosen, _inside(reference, np.rint(shift).astype(np.int64)))
-    fit, shift, n_iterations = _gauss_newton(reference, moving, chosen[near], shift)
+    whole = np.rint(shift).astype(np.int64)
+    near &= np.isin(chosen, _inside(reference, whole))
+    # what was cut out for the votes mostly holds what the solution reads
+    top, left = (int(v) for v in whole - start + reach - KERNEL_RADIUS_PX)
+    size = reference.tile_px + 2 * KERNEL_RADIUS_PX
+    patches = None
+    if min(top, left) >= 0 and max(top, left) + size <= stack.shape[1]:
+        patches = np.ascontiguousarray(stack[near, top : top + size, left : left + size])
+    fit, shift, n_iterations = _gauss_newton(reference, moving, chosen[near], shift, patches=patches)
     if fit is None:
         return None
     n_partners = int(np.count_nonzero(near | (strength > _PARTNER_CORRELATION)))
@@ -308,10 +320,13 @@ def _gauss_newton(
     chosen: NDArray[np.int64],
     shift: Float64,
     *,
+    patches: Float32 | None = None,
     max_iterations: int = 12,
     n_pilots: int = 24,
 ) -> tuple[TileFit | None, Float64, int]:
     """Solve for the shift that the chosen tiles share; None where it does not converge.
+
+    `patches` are the tiles cut out of the frame at the rounded shift, if they are at hand.
 
     The first step is made with the strongest tiles alone: it only has to come near.
     """
@@ -320,7 +335,8 @@ def _gauss_newton(
         return None, shift, 0
     side, origin = reference.tile_px, reference.tile_origin_yx_px[chosen]
     patterns = reference.patterns[chosen]
-    patches = cut_around(moving, origin + whole, side=side, margin=KERNEL_RADIUS_PX)
+    if patches is None:
+        patches = cut_around(moving, origin + whole, side=side, margin=KERNEL_RADIUS_PX)
     for iteration in range(1, max_iterations + 1):
         if np.abs(shift - whole).max() > _MAX_FRACTION_PX:
             whole = np.rint(shift).astype(np.int64)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import zarr
@@ -18,7 +18,7 @@ from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec, ZstdCodec
 
 from phagostat.model.errors import StoreError
 from phagostat.store.chunks import ChunkCodec, write_chunk
-from phagostat.store.digests import array_digest
+from phagostat.store.digests import array_digest, bytes_digest
 from phagostat.store.files import storage_error, sync_file
 
 OME_VERSION = "0.5"
@@ -137,6 +137,24 @@ def ensure_planes(root: Path, path: str, shape_cyx: tuple[int, int, int], dtype:
         raise storage_error(error, root / path) from error
 
 
+class WrittenChunk(NamedTuple):
+    """A chunk that was written.
+
+    Parameters
+    ----------
+    path
+        Relative to the image root.
+    content
+        Digest of the decoded plane: its identity.
+    stored
+        Digest of the file's bytes, which can be checked without decoding them.
+    """
+
+    path: str
+    content: str
+    stored: str
+
+
 class PlaneWriter:
     """Writes planes into one array, opened here and now; used within one task and not kept.
 
@@ -160,8 +178,8 @@ class PlaneWriter:
         self._array = _open(root, path, mode="r+")
         self._codec = ChunkCodec(self._array)
 
-    def write(self, index: tuple[int, ...], plane: NDArray[Any]) -> tuple[str, str]:
-        """Write one plane, one whole chunk; give the chunk's path relative to the root and its digest.
+    def write(self, index: tuple[int, ...], plane: NDArray[Any]) -> WrittenChunk:
+        """Write one plane, one whole chunk.
 
         Raises
         ------
@@ -180,12 +198,13 @@ class PlaneWriter:
             raise StoreError("a plane lies outside its array", where=self.root / self.path, found=f"{index} of {shape}")
         chunk = chunk_path(self.path, index)
         try:
-            write_chunk(self.root / chunk, self._codec.encode(plane))
+            data = self._codec.encode(plane)
+            write_chunk(self.root / chunk, data)
             if self.fsync:
                 sync_file(self.root / chunk)
         except OSError as error:
             raise storage_error(error, self.root / chunk) from error
-        return chunk, array_digest(plane)
+        return WrittenChunk(chunk, array_digest(plane), bytes_digest(data))
 
 
 class PlaneReader:

@@ -48,6 +48,8 @@ class Entry:
         The row file that holds them, relative to the rows folder.
     inputs
         Digests of the contents that were read.
+    stored
+        Digest of the bytes of each guaranteed chunk's file as it was written: no part of the result.
     """
 
     index: int
@@ -58,6 +60,7 @@ class Entry:
     rows: str | None = None
     row_file: str | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
+    stored: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def content(self) -> str:

@@ -14,7 +14,7 @@ import zarr
 
 from phagostat.model.errors import StoreError
 from phagostat.store.arrays import PlaneReader, chunk_path, read_plane, split_chunk_path
-from phagostat.store.digests import array_digest, value_digest
+from phagostat.store.digests import array_digest, bytes_digest, value_digest
 from phagostat.store.layout import Layout
 from phagostat.store.tables import table_digest
 
@@ -24,11 +24,24 @@ def missing_chunks(root: Path, chunks: Iterable[str]) -> list[str]:
     return [chunk for chunk in chunks if not (root / chunk).is_file()]
 
 
-def damaged_chunks(root: Path, chunks: Mapping[str, str]) -> list[str]:
-    """Those of the promised chunks that are gone or whose decoded content has another digest."""
+def damaged_chunks(root: Path, chunks: Mapping[str, str], *, stored: Mapping[str, str] | None = None) -> list[str]:
+    """Those of the promised chunks that are gone or whose decoded content has another digest.
+
+    Parameters
+    ----------
+    root
+        Image root.
+    chunks
+        Path of each chunk, relative to the root, and the digest of its decoded content.
+    stored
+        Digests of the bytes that were written. A chunk whose file still has these bytes is whole and is not decoded,
+        which takes a tenth of the time; any other is decoded (an equal plane may have been compressed anew).
+    """
     bad = []
     readers: dict[str, PlaneReader] = {}
     for chunk, digest in chunks.items():
+        if stored is not None and chunk in stored and _file_digest(root / chunk) == stored[chunk]:
+            continue
         path, index = split_chunk_path(chunk)
         try:
             if path not in readers:
@@ -39,6 +52,13 @@ def damaged_chunks(root: Path, chunks: Mapping[str, str]) -> list[str]:
         if not whole:
             bad.append(chunk)
     return bad
+
+
+def _file_digest(path: Path) -> str | None:
+    try:
+        return bytes_digest(path.read_bytes())
+    except OSError:
+        return None
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def spec(frames: int = 3, *, shape_yx=(8, 10), dtype: str = "uint16", kind: str 
 def test_a_plane_of_one_value_leaves_a_chunk_even_if_it_is_all_zero(tmp_path, value, kind):
     ensure_image(tmp_path, spec(kind=kind))
     plane = np.full((8, 10), value, np.uint16)
-    chunk, digest = PlaneWriter(tmp_path, "0/0").write((1, 0), plane)
+    chunk, digest, _ = PlaneWriter(tmp_path, "0/0").write((1, 0), plane)
     assert (tmp_path / chunk).is_file()
     assert damaged_chunks(tmp_path, {chunk: digest}) == []
     np.testing.assert_array_equal(read_plane(tmp_path, "0/0", (1, 0)), plane)
@@ -39,7 +39,7 @@ def test_a_plane_of_one_value_leaves_a_chunk_even_if_it_is_all_zero(tmp_path, va
 def test_a_plane_is_one_chunk_and_nothing_else(tmp_path):
     ensure_image(tmp_path, spec())
     plane = np.random.default_rng(0).integers(0, 4096, (8, 10)).astype(np.uint16)
-    chunk, digest = PlaneWriter(tmp_path, "0/0", fsync=True).write((2, 1), plane)
+    chunk, digest, _ = PlaneWriter(tmp_path, "0/0", fsync=True).write((2, 1), plane)
     assert chunk == chunk_path("0/0", (2, 1)) == "0/0/c/2/1/0/0"
     assert split_chunk_path(chunk) == ("0/0", (2, 1))
     assert digest == array_digest(plane)
@@ -83,7 +83,7 @@ def test_a_handle_from_before_a_resize_does_not_clip_silently(tmp_path):
     assert not (tmp_path / chunk_path("0/0", (3, 0))).exists()
     with pytest.raises(StoreError, match="outside"):
         old.write((3, 0), plane)
-    chunk, _ = PlaneWriter(tmp_path, "0/0").write((3, 0), plane)
+    chunk, *_ = PlaneWriter(tmp_path, "0/0").write((3, 0), plane)
     assert (tmp_path / chunk).is_file()
 
 
@@ -136,7 +136,7 @@ def test_a_halved_plane_is_the_rounded_mean_of_four(shape):
 
 def test_a_flipped_bit_is_caught_by_the_checksum(tmp_path):
     ensure_image(tmp_path, spec())
-    chunk, digest = PlaneWriter(tmp_path, "0/0").write((0, 0), np.full((8, 10), 9, np.uint16))
+    chunk, digest, _ = PlaneWriter(tmp_path, "0/0").write((0, 0), np.full((8, 10), 9, np.uint16))
     file: Path = tmp_path / chunk
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1

@@ -273,7 +273,7 @@ class CommitLogMachine(RuleBasedStateMachine):
             entries = []
             for index in range(start, stop):
                 writer = PlaneWriter(self.layout.images, "0/0")
-                chunk, digest = writer.write((index, 0), np.full((4, 4), value, np.uint8))
+                chunk, digest, _ = writer.write((index, 0), np.full((4, 4), value, np.uint8))
                 entries.append(Entry(index, "key", "ok", {"value": value}, {chunk: digest}))
             self.log.commit(Commit("images", 1, 0, start, stop, tuple(entries)))
 

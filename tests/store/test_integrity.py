@@ -3,12 +3,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 import pytest
 import zarr
+from numcodecs import Zstd
 
 from phagostat.model.errors import StoreError
-from phagostat.store.arrays import ImageSpec, PlaneWriter, create_root, ensure_image
+from phagostat.store.arrays import ImageSpec, PlaneReader, PlaneWriter, create_root, ensure_image
 from phagostat.store.commits import Commit, CommitLog, Entry
 from phagostat.store.files import remove_partial_files
 from phagostat.store.integrity import damaged_chunks, differences, missing_chunks, read_contents
@@ -29,7 +31,7 @@ def make(root: Path) -> Layout:
         chunks = {}
         for c in (0, 1):
             plane = np.full((6, 5), 10 * t + c, np.uint8)
-            chunk, digest = PlaneWriter(layout.images, "0/0").write((t, c), plane)
+            chunk, digest, _ = PlaneWriter(layout.images, "0/0").write((t, c), plane)
             chunks[chunk] = digest
         entries.append(Entry(t, "k", "ok", {}, chunks))
     path, digest = write_row_file(layout.rows, "images/scene-000/x", {"x": np.arange(3)})
@@ -118,6 +120,31 @@ def test_missing_and_damaged_chunks(pair):
     assert damaged_chunks(layout.images, promised) == ["0/0/c/0/1/0/0", "0/0/c/1/0/0/0"]
     shutil.rmtree(layout.images / "0/0")
     assert damaged_chunks(layout.images, promised) == list(promised)
+
+
+def test_bytes_as_written_are_enough_and_others_are_decoded(tmp_path, monkeypatch):
+    ensure_image(tmp_path, ImageSpec("0", (3, 1, 64, 64), "uint8", 0.2, 60.0, ("a",)))
+    plane = np.random.default_rng(0).poisson(9.0, (64, 64)).astype(np.uint8)
+    written = [PlaneWriter(tmp_path, "0/0").write((t, 0), plane + t) for t in range(3)]
+    promised, stored = {w.path: w.content for w in written}, {w.path: w.stored for w in written}
+    decoded = []
+    read = PlaneReader.read
+    monkeypatch.setattr(PlaneReader, "read", lambda self, index: decoded.append(index) or read(self, index))
+    assert damaged_chunks(tmp_path, promised, stored=stored) == []
+    assert decoded == []
+    # compressed anew by another library version: other bytes, the same plane
+    data = Zstd(level=19).encode(plane)
+    again = data + int(google_crc32c.value(data)).to_bytes(4, "little")
+    assert again != (tmp_path / written[0].path).read_bytes()
+    (tmp_path / written[0].path).write_bytes(again)
+    assert damaged_chunks(tmp_path, promised, stored=stored) == []
+    assert decoded == [(0, 0)]
+    # a bit turned over; another whole plane in its place
+    flipped = bytearray((tmp_path / written[1].path).read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    (tmp_path / written[1].path).write_bytes(bytes(flipped))
+    PlaneWriter(tmp_path, "0/0").write((2, 0), plane)
+    assert damaged_chunks(tmp_path, promised, stored=stored) == [written[1].path, written[2].path]
 
 
 # ---- what nobody promised --------------------------------------------------------------------------------------------

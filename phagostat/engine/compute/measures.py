@@ -53,7 +53,7 @@ def _measure(context: TaskContext, reference: SceneReference, frame: FramePlanes
         return Result(seen.verdict, record | {"reason": seen.evidence})
     if not reference.usable:
         return Result("no_reference", record | {"reason": "the scene has no usable reference frame"})
-    estimate = _shift(context, reference, frame, plane)
+    estimate = _shift(context, reference, frame, plane, reduced)
     record |= _described(estimate)
     return Result("ok" if estimate.ok else "unregistered", record)
 
@@ -81,13 +81,14 @@ def _sharpness(context: TaskContext, reference: SceneReference, plane: NDArray[n
 
 
 def _shift(
-    context: TaskContext, reference: SceneReference, frame: FramePlanes, plane: NDArray[Any]
+    context: TaskContext, reference: SceneReference, frame: FramePlanes, plane: NDArray[Any], reduced: NDArray[Any]
 ) -> TranslationEstimate:
     settings = context.job.settings.registration
     if frame.frame == reference.frame:
         return TranslationEstimate((0.0, 0.0), (0.0, 0.0), 1.0, method="reference")
+    options = {"reduced": reduced} if settings.method == "tiles" else {}
     return estimate_translation(
-        reference.translation(), plane, search_radius_px=settings.search_radius_px, method=settings.method
+        reference.translation(), plane, search_radius_px=settings.search_radius_px, method=settings.method, **options
     )
 
 
