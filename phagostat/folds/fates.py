@@ -1,0 +1,295 @@
+"""What became of every aggregate of the reference frame, told from all frames recorded so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phagostat.folds.ledger import LedgerState
+from phagostat.folds.matching import match_within_gate
+from phagostat.folds.rest import rest_ends
+
+Floats = NDArray[np.float64]
+
+
+class Fate(StrEnum):
+    """What became of an aggregate by the last used frame."""
+
+    KEPT = "kept"
+    MOVED = "moved"
+    EATEN = "eaten"
+    PARTLY_EATEN = "partly eaten"
+    DETACHED = "detached"
+    CENSORED = "censored"
+
+
+@dataclass(frozen=True)
+class FateOptions:
+    """Limits of what counts as what.
+
+    Parameters
+    ----------
+    gone_fraction
+        Less than this share of the reference area: absent.
+    whole_fraction
+        At least this share: nothing was taken.
+    return_frames
+        An aggregate that is back for this many used frames had not been eaten in between.
+    rest_um, rest_frames
+        What moves no further than this from its mean place over this many used frames lies on the glass.
+    moved_um
+        Displacements below are no movement.
+    search_um
+        How far away an aggregate is looked for that vanished from its place.
+    trace_fraction
+        An aggregate that vanishes from one used frame to the next, and leaves less than this share of its light in
+        its place and nothing like it nearby, was washed away: what is eaten dims, or moves off with the cell.
+    """
+
+    gone_fraction: float = 0.15
+    whole_fraction: float = 0.85
+    return_frames: int = 5
+    rest_um: float = 0.25
+    rest_frames: int = 6
+    moved_um: float = 0.4
+    search_um: float = 6.0
+    trace_fraction: float = 0.25
+
+
+@dataclass(frozen=True)
+class Fates:
+    """History of n reference aggregates over u used frames.
+
+    Parameters
+    ----------
+    frames : (u,) int64
+        Used frames.
+    area_um2 : (u, n) float64
+        What is left of each: in its place, elsewhere, and through passing disturbances. Of an aggregate that is not
+        all in view, what was left when it last was.
+    elsewhere_um2 : (u, n) float64
+        The part of it that lies outside all territories, at a place that it was moved to.
+    in_view : (u, n) bool
+        Whether the territory lies inside the frame.
+    fate : (n,) Fate
+        By the last used frame.
+    detached_from : (n,) int64
+        First frame without it, for what was washed away; -1.
+    gone_from, changed_from : (n,) int64
+        First frame in which less than ``gone_fraction`` is left to the end, and in which less than
+        ``whole_fraction`` is; -1.
+    """
+
+    frames: NDArray[np.int64]
+    area_um2: Floats
+    elsewhere_um2: Floats
+    in_view: NDArray[np.bool_]
+    fate: NDArray[np.object_]
+    detached_from: NDArray[np.int64]
+    gone_from: NDArray[np.int64]
+    changed_from: NDArray[np.int64]
+
+
+def aggregate_fates(state: LedgerState, options: FateOptions | None = None) -> Fates:
+    """Tell what became of the reference aggregates.
+
+    Parameters
+    ----------
+    state : LedgerState
+        Of all frames so far: provisional while the scene grows, final once it is sealed.
+    options : FateOptions, optional
+        Limits.
+
+    Returns
+    -------
+    Fates
+        Histories and fates.
+    """
+    limits = options or FateOptions()
+    used = [entry for entry in state.entries if entry.used]
+    whole = state.reference.area_um2
+    n = len(whole)
+    frames = np.array([entry.frame for entry in used], np.int64)
+    if not used or not n:
+        none = np.full(n, -1, np.int64)
+        empty = np.zeros((len(used), n))
+        fate = np.array([Fate.CENSORED if c else Fate.KEPT for c in state.reference.censored], object)
+        return Fates(frames, empty, empty, empty > 0, fate, none, none, none)
+    seen = np.stack([entry.area_um2 for entry in used])
+    in_view = np.isfinite(seen)
+    home = _without_dips(_carried_forward(seen, whole), whole, limits)
+    elsewhere = _moved(state, limits, home)
+    area = home + elsewhere
+    detached = _detached(state, area, limits)
+    left = area / np.maximum(whole, 1e-9)
+    gone = _for_good(left < limits.gone_fraction)
+    changed = _for_good(left < limits.whole_fraction)
+    moved = elsewhere[-1] > 0.2 * whole  # noqa: PLR2004
+    fate = np.full(n, Fate.KEPT, object)
+    fate[moved] = Fate.MOVED
+    fate[changed >= 0] = Fate.PARTLY_EATEN
+    fate[gone >= 0] = Fate.EATEN
+    fate[detached >= 0] = Fate.DETACHED
+    fate[~in_view[-1] & (gone < 0)] = Fate.CENSORED
+    fate[state.reference.censored] = Fate.CENSORED
+    name = np.append(frames, -1)
+    return Fates(frames, area, elsewhere, in_view, fate, name[detached], name[gone], name[changed])
+
+
+def _carried_forward(values: Floats, first: Floats) -> Floats:
+    """Last known value where there is none."""
+    filled = values.copy()
+    last = first
+    for row in filled:
+        unknown = np.isnan(row)
+        row[unknown] = last[unknown]
+        last = row
+    return filled
+
+
+def _without_dips(area: Floats, whole: Floats, limits: FateOptions) -> Floats:
+    """Areas with passing losses undone: what comes back and stays was not eaten.
+
+    The level to which an aggregate comes back at any later time is the largest that it keeps for some frames.
+    """
+    length = limits.return_frames
+    if len(area) < length + 2:
+        return area
+    kept = np.lib.stride_tricks.sliding_window_view(area, length, axis=0).min(axis=2)
+    later = np.maximum.accumulate(kept[::-1], axis=0)[::-1]
+    level = np.concatenate([later, np.full((length - 1, area.shape[1]), -np.inf)])
+    low = level - area > np.maximum(0.15 * whole, 0.15)
+    mended = area.copy()
+    for column in np.flatnonzero(low.any(axis=0)):
+        borders = np.flatnonzero(np.diff(np.concatenate([[0], low[:, column], [0]])))
+        for start, stop in borders.reshape(-1, 2):
+            before = area[max(0, start - length) : start, column]
+            reached = before.max() if len(before) else whole[column]
+            if level[start, column] >= 0.8 * reached:
+                mended[start:stop, column] = level[start:stop, column]
+    return mended
+
+
+def _moved(state: LedgerState, limits: FateOptions, home: Floats) -> Floats:
+    """Area that lies outside all territories because it was moved there: pushed, or crept to a neighbour.
+
+    What is followed away from its place and comes to rest lies on the glass, also on its way. What never rests is
+    carried by a cell.
+    """
+    number = np.cumsum([entry.used for entry in state.entries]) - 1
+    used = [entry for entry in state.entries if entry.used]
+    position = np.stack([entry.position_um for entry in used])
+    outside = np.stack([entry.outside_um2 for entry in used])
+    reference = state.reference
+    away = np.hypot(*np.moveaxis(position - reference.position_um, 2, 0)) > limits.moved_um
+    elsewhere = np.zeros_like(home)
+    for i in np.flatnonzero(((outside > 0) & away).any(axis=0)):
+        times = np.flatnonzero(np.isfinite(position[:, i, 0]) & away[:, i])
+        end = rest_ends(times, position[times, i], n_times=len(used), limits=limits)
+        chosen = times[times <= end]
+        elsewhere[chosen, i] = outside[chosen, i]
+
+    resting = []
+    for stranger in state.strangers:
+        times = number[list(stranger.entries)]
+        end = rest_ends(times, np.array(stranger.position_um), n_times=len(used), limits=limits)
+        if end >= 0:
+            resting.append((stranger, times, end))
+    lost, arrivals = _origins(state, home + elsewhere, resting, limits)
+    for i, arrival in zip(lost, arrivals, strict=True):
+        stranger, times, end = resting[arrival]
+        area = np.array(stranger.outside_um2)
+        missing = np.maximum(reference.area_um2[i] - home[:, i] - elsewhere[:, i], 0)
+        known = np.zeros(len(used))
+        known[times[0] : end + 1] = np.interp(np.arange(times[0], end + 1), times, area)
+        vanished = _last_whole(home[:, i] + elsewhere[:, i], reference.area_um2[i], times[0]) + 1
+        known[vanished : times[0]] = area[0]
+        elsewhere[:, i] += np.minimum(known, missing)
+    return elsewhere
+
+
+def _last_whole(area: Floats, whole: float, before: int) -> int:
+    """Last time before ``before`` at which most of an aggregate was there; -1 if never."""
+    there = np.flatnonzero(area[: before + 1] >= 0.7 * whole)
+    return int(there[-1]) if len(there) else -1
+
+
+def _origins(
+    state: LedgerState,
+    area: Floats,
+    resting: list[tuple[object, NDArray[np.intp], int]],
+    limits: FateOptions,
+) -> tuple[list[int], list[int]]:
+    """Which vanished aggregate each resting stranger is: near, of its size, and not seen before that vanished."""
+    whole = state.reference.area_um2
+    lost: list[int] = []
+    arrived: list[int] = []
+    taken: set[int] = set()
+    for number, (stranger, times, _) in enumerate(resting):
+        start = int(times[0])
+        size = float(np.median(stranger.area_um2))  # type: ignore[attr-defined]
+        place = np.array(stranger.position_um[0])  # type: ignore[attr-defined]
+        distance = np.hypot(*(state.reference.position_um - place).T)
+        after = min(start + 1, len(area) - 1)
+        candidates = [
+            i
+            for i in np.flatnonzero(
+                (distance <= limits.search_um)
+                & (whole - area[after] >= 0.5 * size)
+                & (whole >= 0.6 * size)
+                & (whole <= 1.8 * size)
+            ).tolist()
+            if i not in taken and start - _last_whole(area[:, i], whole[i], start) <= 3
+        ]
+        if candidates:
+            best = min(candidates, key=lambda i: (distance[i] + 2 * abs(np.log(whole[i] / size)), i))
+            taken.add(best)
+            lost.append(best)
+            arrived.append(number)
+    return lost, arrived
+
+
+def _detached(state: LedgerState, area: Floats, limits: FateOptions) -> NDArray[np.int64]:
+    """Index of the first used frame without each aggregate that was washed away, else -1."""
+    used = [entry for entry in state.entries if entry.used]
+    reference = state.reference
+    index_of = {id(entry): k for k, entry in enumerate(state.entries)}
+    found = np.full(area.shape[1], -1, np.int64)
+    left = area / np.maximum(reference.area_um2, 1e-9)
+    gone = _for_good(left < limits.gone_fraction)
+    every = np.diff([entry.frame for entry in state.entries]).min(initial=1) if len(state.entries) > 1 else 1
+    for i in np.flatnonzero(gone > 0):
+        now = int(gone[i])
+        entry, before = used[now], used[now - 1]
+        light = entry.light[i] / reference.light[i] if reference.light[i] > 0 else np.nan
+        if (
+            left[now - 1, i] >= limits.whole_fraction
+            and entry.frame - before.frame <= every
+            and light < limits.trace_fraction
+            and not _alike_nearby(state, index_of[id(entry)], i, limits)
+        ):
+            found[i] = now
+    return found
+
+
+def _alike_nearby(state: LedgerState, entry: int, i: int, limits: FateOptions) -> bool:
+    """Whether something that may be the aggregate on its way shows in this frame."""
+    reference = state.reference
+    if np.isfinite(state.entries[entry].position_um[i, 0]):
+        return True
+    for stranger in state.strangers:
+        if entry in stranger.entries:
+            k = stranger.entries.index(entry)
+            distance = np.hypot(*(np.array(stranger.position_um[k]) - reference.position_um[i]))
+            if distance <= limits.search_um and stranger.area_um2[k] >= 0.3 * reference.area_um2[i]:
+                return True
+    return False
+
+
+def _for_good(state: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """First index from which on a condition holds to the end, -1 if it does not hold there."""
+    held = np.logical_and.accumulate(state[::-1], axis=0)[::-1]
+    return np.where(held[-1], np.argmax(held, axis=0), -1).astype(np.int64)

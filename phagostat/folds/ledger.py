@@ -1,0 +1,378 @@
+"""Where every aggregate of the reference frame is in each later frame: followed in frame order.
+
+The state is what was recorded so far. It is rebuilt by folding the committed records again; folding some, then the
+rest, is folding all. What became of the aggregates is told from it by :func:`phagostat.folds.fates.aggregate_fates`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phagostat.folds.matching import match_within_gate
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LedgerOptions:
+    """Limits of following.
+
+    Parameters
+    ----------
+    gate_um
+        An aggregate is followed to a place at most this far from its last usable position.
+    max_scale_error
+        A frame whose untouched aggregates have, in the median, areas further than this from the reference's is not
+        used (its focus or its bleaching factor is wrong).
+    patience_frames
+        What belongs to no reference aggregate is looked for in this many usable frames before it is given up.
+    """
+
+    gate_um: float = 1.44
+    max_scale_error: float = 0.08
+    patience_frames: int = 3
+
+
+@dataclass(frozen=True)
+class LedgerRecord:
+    """What the fold needs of a frame; n reference aggregates, m labels.
+
+    Parameters
+    ----------
+    frame
+        Index in the scene; records come in ascending order, gaps are allowed.
+    time_s
+        Acquisition time.
+    usable
+        Whether the frame is registered, sharp, and its aggregates measured at a known bleaching factor.
+    area_um2, light
+        (n,) area above the threshold and light in each reference aggregate's territory.
+    valid_fraction
+        (n,) part of each territory that lies inside the frame.
+    position_um
+        (m, 2) where each label's centroid lies on the glass, y before x.
+    label_area_um2, outside_um2
+        (m,) area of each label, and the part of it that lies in no territory.
+    """
+
+    frame: int
+    time_s: float
+    usable: bool
+    area_um2: Floats
+    light: Floats
+    valid_fraction: Floats
+    position_um: Floats
+    label_area_um2: Floats
+    outside_um2: Floats
+
+
+@dataclass(frozen=True)
+class ReferenceAggregates:
+    """The aggregates of the reference frame (n), which are followed.
+
+    Parameters
+    ----------
+    frame
+        Index of the reference frame.
+    area_um2, light
+        (n,) as measured in the reference frame.
+    position_um
+        (n, 2) their centroids on the glass.
+    censored
+        (n,) whether the territory reaches the edge of the reference frame: not followed.
+    """
+
+    frame: int
+    area_um2: Floats
+    light: Floats
+    position_um: Floats
+    censored: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Stranger:
+    """What belongs to no reference aggregate, and where it was seen.
+
+    Parameters
+    ----------
+    entries
+        Indices into the history of the frames that it was seen in.
+    position_um
+        Positions in those.
+    area_um2, outside_um2
+        Area in those, and the part in no territory.
+    """
+
+    entries: tuple[int, ...]
+    position_um: tuple[tuple[float, float], ...]
+    area_um2: tuple[float, ...]
+    outside_um2: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """What is kept of a frame.
+
+    Parameters
+    ----------
+    frame, time_s
+        Which one.
+    used
+        Whether it is used.
+    reason
+        Why it is not, or None.
+    scale
+        Median ratio of untouched aggregates' areas to the reference's; NaN where it cannot be told.
+    area_um2, light
+        (n,) in the territories; NaN where a territory is not all inside the frame.
+    position_um, outside_um2
+        (n, 2), (n,) of the label that each reference aggregate was followed to: where, and its area in no territory;
+        NaN and 0 where to none.
+    appeared
+        Number of labels that belong to no reference aggregate.
+    """
+
+    frame: int
+    time_s: float
+    used: bool
+    reason: str | None
+    scale: float
+    area_um2: Floats
+    light: Floats
+    position_um: Floats
+    outside_um2: Floats
+    appeared: int
+
+
+@dataclass(frozen=True)
+class LedgerState:
+    """What was recorded so far.
+
+    Parameters
+    ----------
+    reference
+        What is followed.
+    entries
+        One for each record.
+    last_um
+        (n, 2) last usable positions.
+    strangers
+        Everything else that was seen.
+    """
+
+    reference: ReferenceAggregates
+    entries: tuple[LedgerEntry, ...]
+    last_um: Floats
+    strangers: tuple[Stranger, ...]
+
+
+def ledger_record(
+    frame: int,
+    time_s: float,
+    *,
+    usable: bool,
+    places: Mapping[str, NDArray[Any]] | NDArray[np.void],
+    overlaps: Mapping[str, NDArray[Any]] | NDArray[np.void],
+    aggregates: Mapping[str, NDArray[Any]] | NDArray[np.void],
+    pixel_size_um: float,
+    analysis_pixel_size_um: float,
+) -> LedgerRecord:
+    """Make a record from what the frame's aggregate step commits.
+
+    Parameters
+    ----------
+    frame, time_s, usable
+        As in :class:`LedgerRecord`.
+    places, overlaps
+        Columns of :data:`~phagostat.kernels.aggregate_overlap.PLACES` and ``OVERLAPS``.
+    aggregates
+        Columns ``label`` (or ``aggregate``), ``glass_y_px`` and ``glass_x_px`` of the frame's aggregates.
+    pixel_size_um, analysis_pixel_size_um
+        Native and analysis pixel size.
+    """
+    square = analysis_pixel_size_um**2
+    names = aggregates.dtype.names or () if isinstance(aggregates, np.ndarray) else tuple(aggregates)
+    label = np.asarray(aggregates["label" if "label" in names else "aggregate"]).astype(np.intp)
+    place = np.full(int(max(label.max(initial=0), overlaps["label"].max(initial=0))) + 1, -1, np.intp)
+    place[label] = np.arange(len(label))
+    row = place[overlaps["label"].astype(np.intp)]
+    inside = np.asarray(overlaps["reference"]) > 0
+    of_labels = row >= 0
+    total, outside = (
+        np.bincount(row[chosen], overlaps["area_px"][chosen] * square, len(label))
+        for chosen in (of_labels, of_labels & ~inside)
+    )
+    position = np.stack([aggregates["glass_y_px"], aggregates["glass_x_px"]], axis=1) * pixel_size_um
+    return LedgerRecord(
+        frame,
+        time_s,
+        usable,
+        np.asarray(places["area_px"], np.float64) * square,
+        np.asarray(places["light_counts"], np.float64),
+        np.asarray(places["valid_fraction"], np.float64),
+        np.asarray(position, np.float64).reshape(-1, 2),
+        total,
+        outside,
+    )
+
+
+def reference_aggregates(
+    record: LedgerRecord, *, position_um: Floats, touches_border: NDArray[np.bool_]
+) -> ReferenceAggregates:
+    """Take the reference's aggregates from the reference frame's own record.
+
+    Parameters
+    ----------
+    record : LedgerRecord
+        Of the reference frame.
+    position_um : (n, 2) float64
+        Centroids of what lies in the territories of that frame (``places``), in um.
+    touches_border : (n,) bool
+        From :class:`~phagostat.kernels.aggregate_overlap.Territories`.
+    """
+    return ReferenceAggregates(
+        record.frame, record.area_um2, record.light, np.asarray(position_um, np.float64), np.asarray(touches_border)
+    )
+
+
+def initial_ledger_state(reference: ReferenceAggregates) -> LedgerState:
+    """State before the first frame."""
+    return LedgerState(reference, (), reference.position_um, ())
+
+
+def step(state: LedgerState, record: LedgerRecord, options: LedgerOptions | None = None) -> LedgerState:
+    """Fold one frame.
+
+    Parameters
+    ----------
+    state : LedgerState
+        After all earlier frames.
+    record : LedgerRecord
+        Of the next frame.
+    options : LedgerOptions, optional
+        The same for the whole scene.
+
+    Returns
+    -------
+    LedgerState
+        After this frame.
+
+    Raises
+    ------
+    ValueError
+        If the record's frame is not later than the last one, or has another number of reference aggregates.
+
+    Notes
+    -----
+    Reference aggregates and strangers are matched to the frame's labels by
+    :func:`~phagostat.folds.matching.match_within_gate`, from their last usable positions. What is matched to no
+    reference aggregate and lies for the larger part in no territory is a stranger: detached from elsewhere, glowing
+    in a cell, or a part that broke off. It is followed too, since it may be a reference aggregate that was moved in
+    a step too large for the gate.
+    """
+    limits = options or LedgerOptions()
+    n = len(state.reference.area_um2)
+    if state.entries and record.frame <= state.entries[-1].frame:
+        raise ValueError(f"frames must come in order (found: frame {record.frame} after {state.entries[-1].frame})")
+    if record.usable and len(record.area_um2) != n:
+        raise ValueError(f"frame {record.frame} must have {n} reference aggregates (found: {len(record.area_um2)})")
+    if not record.usable:
+        return _unused(state, record, "not usable", float("nan"))
+    area = np.where(record.valid_fraction < 1, np.nan, record.area_um2)
+    scale = _scale(state, area)
+    if abs(scale - 1) > limits.max_scale_error:
+        return _unused(state, record, f"untouched aggregates have {scale:.2f} of their area", scale)
+
+    now = len(state.entries)
+    recent = [
+        index
+        for index, stranger in enumerate(state.strangers)
+        if sum(entry.used for entry in state.entries[stranger.entries[-1] + 1 :]) < limits.patience_frames
+    ]
+    known = np.concatenate(
+        [state.last_um, np.array([state.strangers[i].position_um[-1] for i in recent]).reshape(-1, 2)]
+    )
+    matched = match_within_gate(known, record.position_um, gate_um=limits.gate_um)
+    own, others = matched[:n], matched[n:]
+    position = np.full((n, 2), np.nan)
+    position[own >= 0] = record.position_um[own[own >= 0]]
+    outside = np.zeros(n)
+    outside[own >= 0] = record.outside_um2[own[own >= 0]]
+    strangers = list(state.strangers)
+    strange = 2 * record.outside_um2 > record.label_area_um2
+    strange[own[own >= 0]] = False
+    for index, label in zip(recent, others.tolist(), strict=True):
+        if label >= 0 and strange[label]:
+            strangers[index] = _seen(strangers[index], now, record, label)
+            strange[label] = False
+    nothing = Stranger((), (), (), ())
+    appeared = np.flatnonzero(strange).tolist()
+    strangers.extend(_seen(nothing, now, record, label) for label in appeared)
+    entry = LedgerEntry(
+        record.frame,
+        record.time_s,
+        True,
+        None,
+        scale,
+        area,
+        np.where(record.valid_fraction < 1, np.nan, record.light),
+        position,
+        outside,
+        len(appeared),
+    )
+    last = np.where(own[:, None] >= 0, position, state.last_um)
+    return replace(state, entries=(*state.entries, entry), last_um=last, strangers=tuple(strangers))
+
+
+def fold(
+    records: Iterable[LedgerRecord], reference: ReferenceAggregates, options: LedgerOptions | None = None
+) -> LedgerState:
+    """Fold many frames from the beginning; see :func:`step`."""
+    state = initial_ledger_state(reference)
+    for record in records:
+        state = step(state, record, options)
+    return state
+
+
+def _unused(state: LedgerState, record: LedgerRecord, reason: str, scale: float) -> LedgerState:
+    n = len(state.reference.area_um2)
+    nothing = np.full(n, np.nan)
+    entry = LedgerEntry(
+        record.frame,
+        record.time_s,
+        False,
+        reason,
+        scale,
+        nothing,
+        nothing,
+        np.full((n, 2), np.nan),
+        np.zeros(n),
+        0,
+    )
+    return replace(state, entries=(*state.entries, entry))
+
+
+def _scale(state: LedgerState, area_um2: Floats) -> float:
+    """Median of area over reference area, of the aggregates that were whole in the last used frame; 1 if none."""
+    whole = state.reference.area_um2
+    before = next((entry.area_um2 for entry in reversed(state.entries) if entry.used), whole)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        untouched = (np.abs(before / whole - 1) <= 0.15) & np.isfinite(area_um2)
+        ratios = (area_um2 / whole)[untouched]
+    ratios = ratios[ratios > 0.5]
+    return float(np.median(ratios)) if len(ratios) >= 5 else 1.0
+
+
+def _seen(stranger: Stranger, entry: int, record: LedgerRecord, label: int) -> Stranger:
+    y, x = record.position_um[label].tolist()
+    return Stranger(
+        (*stranger.entries, entry),
+        (*stranger.position_um, (y, x)),
+        (*stranger.area_um2, float(record.label_area_um2[label])),
+        (*stranger.outside_um2, float(record.outside_um2[label])),
+    )
