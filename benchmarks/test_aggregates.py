@@ -6,42 +6,22 @@ regionprops, the area gate, total area, and the centroids that its matching read
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 from skimage.measure import label, regionprops
 
 from phagostat.kernels.aggregates import aggregate_features, label_aggregates
 from phagostat.kernels.bleaching import bleaching_factor, prepare_footprints
-from phagostat.kernels.normalisation import apply_table, reduce_area
+from phagostat.kernels.normalisation import apply_table
 from phagostat.kernels.reference import AggregateReference, aggregate_reference
 
 Frame = NDArray[np.uint16]
+SPOT_SIGMA_PX = 5.0
 PIXEL_UM = 0.206
 GATE_UM2 = (10 * PIXEL_UM**2, 2400 * PIXEL_UM**2)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """CPU time is what counts: many scenes share a machine."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    yield
-    cv2.setNumThreads(before)
-
-
-@pytest.fixture(scope="module")
-def reduced() -> Frame:
-    random = np.random.default_rng(0)
-    spots = np.zeros((2048, 2048), np.float32)
-    spots.ravel()[random.choice(spots.size, 400, replace=False)] = random.uniform(2e5, 2e6, 400)
-    image = 500 + gaussian_filter(spots, 5.0) + random.normal(0, 30, spots.shape)
-    return reduce_area(np.rint(image).clip(0, 65535).astype(np.uint16), factor=2).astype(np.uint16)
 
 
 @pytest.fixture(scope="module")

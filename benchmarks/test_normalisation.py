@@ -6,10 +6,8 @@ match_histograms; Pillow's bicubic resize); that the tables give the same bytes 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -32,15 +30,6 @@ from phagostat.kernels.reference import cell_reference
 Frame = NDArray[np.uint16]
 SIZE = 2048
 HALF = (SIZE // 2, SIZE // 2)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """CPU time is what counts: many scenes share a machine."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    yield
-    cv2.setNumThreads(before)
 
 
 @pytest.fixture(scope="module")

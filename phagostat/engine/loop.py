@@ -17,18 +17,16 @@ from phagostat.engine.executor import Executor, Outcome, WorkerLostError
 from phagostat.engine.graph import block_graph, check_graph, whole_graph
 from phagostat.engine.planner import Facts, Place, Plan, Planner, SceneFacts, Work
 from phagostat.engine.steps import Scope, Step, step_tokens
-from phagostat.engine.work import Job, Needed, Present, Receipt
+from phagostat.engine.work import UNDETERMINED, Job, Needed, Present, Receipt
 from phagostat.model.errors import PhagostatError, StoreError
 from phagostat.sources.protocol import Availability
-from phagostat.store.commits import WHOLE, Commit, CommitLog, Entry
+from phagostat.store.commits import Commit, CommitLog, Entry
 from phagostat.store.files import remove_file, remove_partial_files, storage_error
 from phagostat.store.integrity import missing_chunks
 from phagostat.store.lease import Lease
 from phagostat.store.seal import Seal, read_seal, remove_seal, sweep_orphans, write_seal
 from phagostat.store.tables import table_digests
 
-UNDETERMINED = "undetermined"
-"""Verdict of a result that needs more frames than there are yet: not committed."""
 ATTEMPTS = 3
 """How often a range is handed out again after the workers that had it died."""
 CHECKED_TOGETHER = 64
@@ -441,6 +439,3 @@ def _frames_final(facts: Facts, scene: int | None) -> int:
 def _cut(present: Present, work: Work) -> Present:
     wanted = frozenset(range(work.start, work.stop))
     return {s: {c: frames & wanted for c, frames in channels.items()} for s, channels in present.items()}
-
-
-__all__ = ["UNDETERMINED", "WHOLE", "Loop", "Progress", "Report", "block_frames"]

@@ -22,6 +22,9 @@ from phagostat.store.arrays import WIDE_PX, PlaneWriter, halved
 from phagostat.store.digests import array_digest
 from phagostat.store.layout import Layout
 
+UNDETERMINED = "undetermined"
+"""Verdict of a result that needs more frames than there are yet: not committed."""
+
 
 @dataclass(frozen=True)
 class Job:

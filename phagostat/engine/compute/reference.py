@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phagostat.engine.preparation import ROLES, reference_path
-from phagostat.engine.work import FramePlanes, Job, Present, Result, TaskContext, json_number, read_frame
+from phagostat.engine.work import UNDETERMINED, FramePlanes, Job, Present, Result, TaskContext, json_number, read_frame
 from phagostat.kernels.intensity import background_level, intensity_histogram, white_level
 from phagostat.kernels.normalisation import reduce_area
 from phagostat.kernels.reference import ReferenceCandidate, choose_reference, reference_candidate
@@ -30,7 +30,7 @@ def find_reference(context: TaskContext, present: Present, frames_final: int) ->
     while len(seen) < n_frames:
         stop = min(len(seen) + size, n_frames)
         if stop > frames_final:
-            return Result("undetermined", {"frames_searched": len(seen)})
+            return Result(UNDETERMINED, {"frames_searched": len(seen)})
         seen += [_candidate(job, scene, frame, present) for frame in range(len(seen), stop)]
         chosen, reason, clear = _choose(job, seen)
         if chosen is not None and (clear or len(seen) >= patience):
