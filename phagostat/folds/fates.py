@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phagostat.folds.ledger import LedgerState
-from phagostat.folds.matching import match_within_gate
-from phagostat.folds.rest import rest_ends
+from phagostat.folds.movement import find_movement
 
 Floats = NDArray[np.float64]
 
@@ -24,6 +23,7 @@ class Fate(StrEnum):
     PARTLY_EATEN = "partly eaten"
     DETACHED = "detached"
     CENSORED = "censored"
+    PASSING = "passing"
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class FateOptions:
         Displacements below are no movement.
     search_um
         How far away an aggregate is looked for that vanished from its place.
+    min_moved_um2
+        Smaller areas in no territory are left out.
     trace_fraction
         An aggregate that vanishes from one used frame to the next, and leaves less than this share of its light in
         its place and nothing like it nearby, was washed away: what is eaten dims, or moves off with the cell.
@@ -52,10 +54,11 @@ class FateOptions:
     gone_fraction: float = 0.15
     whole_fraction: float = 0.85
     return_frames: int = 5
-    rest_um: float = 0.25
-    rest_frames: int = 6
+    rest_um: float = 0.2
+    rest_frames: int = 8
     moved_um: float = 0.4
     search_um: float = 6.0
+    min_moved_um2: float = 0.25
     trace_fraction: float = 0.25
 
 
@@ -121,22 +124,40 @@ def aggregate_fates(state: LedgerState, options: FateOptions | None = None) -> F
     seen = np.stack([entry.area_um2 for entry in used])
     in_view = np.isfinite(seen)
     home = _without_dips(_carried_forward(seen, whole), whole, limits)
-    elsewhere = _moved(state, limits, home)
-    area = home + elsewhere
-    detached = _detached(state, area, limits)
+    movement = find_movement(state, home, limits)
+    elsewhere = movement.elsewhere_um2
+    carried = (movement.carried_from >= 0) & (np.arange(len(used))[:, None] >= movement.carried_from)
+    area = _carried_forward(np.where(in_view, np.where(carried, 0, home + elsewhere), np.nan), whole)
+    elsewhere = np.minimum(elsewhere, area)
+    passing = _passing(state, seen)
+    detached = np.where(passing | (movement.carried_from >= 0), -1, _detached(state, area, limits))
     left = area / np.maximum(whole, 1e-9)
     gone = _for_good(left < limits.gone_fraction)
     changed = _for_good(left < limits.whole_fraction)
-    moved = elsewhere[-1] > 0.2 * whole  # noqa: PLR2004
+    moved = elsewhere[-1] > 0.2 * whole
     fate = np.full(n, Fate.KEPT, object)
     fate[moved] = Fate.MOVED
     fate[changed >= 0] = Fate.PARTLY_EATEN
     fate[gone >= 0] = Fate.EATEN
     fate[detached >= 0] = Fate.DETACHED
     fate[~in_view[-1] & (gone < 0)] = Fate.CENSORED
+    fate[passing] = Fate.PASSING
     fate[state.reference.censored] = Fate.CENSORED
     name = np.append(frames, -1)
     return Fates(frames, area, elsewhere, in_view, fate, name[detached], name[gone], name[changed])
+
+
+def _passing(state: LedgerState, area: Floats) -> NDArray[np.bool_]:
+    """Whether each was at its place in the reference frame alone: light in a cell on its way."""
+    frames = [entry.frame for entry in state.entries if entry.used]
+    whole = state.reference.area_um2
+    if state.reference.frame not in frames:
+        return np.zeros(len(whole), np.bool_)
+    k = frames.index(state.reference.frame)
+    before, after = area[max(k - 2, 0) : k], area[k + 1 : k + 3]
+    absent_before = np.all(~(before >= 0.5 * whole), axis=0)
+    absent_after = (len(after) > 0) & np.all(after < 0.5 * whole, axis=0)
+    return np.asarray(absent_before & absent_after, np.bool_)
 
 
 def _carried_forward(values: Floats, first: Floats) -> Floats:
@@ -173,85 +194,6 @@ def _without_dips(area: Floats, whole: Floats, limits: FateOptions) -> Floats:
     return mended
 
 
-def _moved(state: LedgerState, limits: FateOptions, home: Floats) -> Floats:
-    """Area that lies outside all territories because it was moved there: pushed, or crept to a neighbour.
-
-    What is followed away from its place and comes to rest lies on the glass, also on its way. What never rests is
-    carried by a cell.
-    """
-    number = np.cumsum([entry.used for entry in state.entries]) - 1
-    used = [entry for entry in state.entries if entry.used]
-    position = np.stack([entry.position_um for entry in used])
-    outside = np.stack([entry.outside_um2 for entry in used])
-    reference = state.reference
-    away = np.hypot(*np.moveaxis(position - reference.position_um, 2, 0)) > limits.moved_um
-    elsewhere = np.zeros_like(home)
-    for i in np.flatnonzero(((outside > 0) & away).any(axis=0)):
-        times = np.flatnonzero(np.isfinite(position[:, i, 0]) & away[:, i])
-        end = rest_ends(times, position[times, i], n_times=len(used), limits=limits)
-        chosen = times[times <= end]
-        elsewhere[chosen, i] = outside[chosen, i]
-
-    resting = []
-    for stranger in state.strangers:
-        times = number[list(stranger.entries)]
-        end = rest_ends(times, np.array(stranger.position_um), n_times=len(used), limits=limits)
-        if end >= 0:
-            resting.append((stranger, times, end))
-    lost, arrivals = _origins(state, home + elsewhere, resting, limits)
-    for i, arrival in zip(lost, arrivals, strict=True):
-        stranger, times, end = resting[arrival]
-        area = np.array(stranger.outside_um2)
-        missing = np.maximum(reference.area_um2[i] - home[:, i] - elsewhere[:, i], 0)
-        known = np.zeros(len(used))
-        known[times[0] : end + 1] = np.interp(np.arange(times[0], end + 1), times, area)
-        vanished = _last_whole(home[:, i] + elsewhere[:, i], reference.area_um2[i], times[0]) + 1
-        known[vanished : times[0]] = area[0]
-        elsewhere[:, i] += np.minimum(known, missing)
-    return elsewhere
-
-
-def _last_whole(area: Floats, whole: float, before: int) -> int:
-    """Last time before ``before`` at which most of an aggregate was there; -1 if never."""
-    there = np.flatnonzero(area[: before + 1] >= 0.7 * whole)
-    return int(there[-1]) if len(there) else -1
-
-
-def _origins(
-    state: LedgerState,
-    area: Floats,
-    resting: list[tuple[object, NDArray[np.intp], int]],
-    limits: FateOptions,
-) -> tuple[list[int], list[int]]:
-    """Which vanished aggregate each resting stranger is: near, of its size, and not seen before that vanished."""
-    whole = state.reference.area_um2
-    lost: list[int] = []
-    arrived: list[int] = []
-    taken: set[int] = set()
-    for number, (stranger, times, _) in enumerate(resting):
-        start = int(times[0])
-        size = float(np.median(stranger.area_um2))  # type: ignore[attr-defined]
-        place = np.array(stranger.position_um[0])  # type: ignore[attr-defined]
-        distance = np.hypot(*(state.reference.position_um - place).T)
-        after = min(start + 1, len(area) - 1)
-        candidates = [
-            i
-            for i in np.flatnonzero(
-                (distance <= limits.search_um)
-                & (whole - area[after] >= 0.5 * size)
-                & (whole >= 0.6 * size)
-                & (whole <= 1.8 * size)
-            ).tolist()
-            if i not in taken and start - _last_whole(area[:, i], whole[i], start) <= 3
-        ]
-        if candidates:
-            best = min(candidates, key=lambda i: (distance[i] + 2 * abs(np.log(whole[i] / size)), i))
-            taken.add(best)
-            lost.append(best)
-            arrived.append(number)
-    return lost, arrived
-
-
 def _detached(state: LedgerState, area: Floats, limits: FateOptions) -> NDArray[np.int64]:
     """Index of the first used frame without each aggregate that was washed away, else -1."""
     used = [entry for entry in state.entries if entry.used]
@@ -267,6 +209,7 @@ def _detached(state: LedgerState, area: Floats, limits: FateOptions) -> NDArray[
         light = entry.light[i] / reference.light[i] if reference.light[i] > 0 else np.nan
         if (
             left[now - 1, i] >= limits.whole_fraction
+            and np.isfinite(before.area_um2[i])
             and entry.frame - before.frame <= every
             and light < limits.trace_fraction
             and not _alike_nearby(state, index_of[id(entry)], i, limits)

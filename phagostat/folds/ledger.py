@@ -58,6 +58,8 @@ class LedgerRecord:
         (m, 2) where each label's centroid lies on the glass, y before x.
     label_area_um2, outside_um2
         (m,) area of each label, and the part of it that lies in no territory.
+    cut_off
+        (m,) whether the label reaches the edge of the frame: part of it may lie beyond.
     """
 
     frame: int
@@ -69,6 +71,7 @@ class LedgerRecord:
     position_um: Floats
     label_area_um2: Floats
     outside_um2: Floats
+    cut_off: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -130,9 +133,9 @@ class LedgerEntry:
         Median ratio of untouched aggregates' areas to the reference's; NaN where it cannot be told.
     area_um2, light
         (n,) in the territories; NaN where a territory is not all inside the frame.
-    position_um, outside_um2
-        (n, 2), (n,) of the label that each reference aggregate was followed to: where, and its area in no territory;
-        NaN and 0 where to none.
+    position_um, label_area_um2, outside_um2
+        (n, 2), (n,), (n,) of the label that each reference aggregate was followed to: where, its area, and the part of
+        that in no territory; NaN and 0 where to none.
     appeared
         Number of labels that belong to no reference aggregate.
     """
@@ -145,6 +148,7 @@ class LedgerEntry:
     area_um2: Floats
     light: Floats
     position_um: Floats
+    label_area_um2: Floats
     outside_um2: Floats
     appeared: int
 
@@ -191,7 +195,8 @@ def ledger_record(
     places, overlaps
         Columns of :data:`~phagostat.kernels.aggregate_overlap.PLACES` and ``OVERLAPS``.
     aggregates
-        Columns ``label`` (or ``aggregate``), ``glass_y_px`` and ``glass_x_px`` of the frame's aggregates.
+        Columns ``label`` (or ``aggregate``), ``glass_y_px``, ``glass_x_px`` and ``touches_border`` of the frame's
+        aggregates.
     pixel_size_um, analysis_pixel_size_um
         Native and analysis pixel size.
     """
@@ -204,7 +209,7 @@ def ledger_record(
     inside = np.asarray(overlaps["reference"]) > 0
     of_labels = row >= 0
     total, outside = (
-        np.bincount(row[chosen], overlaps["area_px"][chosen] * square, len(label))
+        np.bincount(row[chosen], np.asarray(overlaps["area_px"][chosen], np.float64) * square, len(label)).astype(float)
         for chosen in (of_labels, of_labels & ~inside)
     )
     position = np.stack([aggregates["glass_y_px"], aggregates["glass_x_px"]], axis=1) * pixel_size_um
@@ -218,6 +223,7 @@ def ledger_record(
         np.asarray(position, np.float64).reshape(-1, 2),
         total,
         outside,
+        np.asarray(aggregates["touches_border"], np.bool_),
     )
 
 
@@ -300,11 +306,14 @@ def step(state: LedgerState, record: LedgerRecord, options: LedgerOptions | None
     matched = match_within_gate(known, record.position_um, gate_um=limits.gate_um)
     own, others = matched[:n], matched[n:]
     position = np.full((n, 2), np.nan)
-    position[own >= 0] = record.position_um[own[own >= 0]]
-    outside = np.zeros(n)
-    outside[own >= 0] = record.outside_um2[own[own >= 0]]
+    whole = own >= 0
+    whole[whole] = ~record.cut_off[own[whole]]
+    position[whole] = record.position_um[own[whole]]
+    label_area, outside = np.zeros(n), np.zeros(n)
+    label_area[whole] = record.label_area_um2[own[whole]]
+    outside[whole] = record.outside_um2[own[whole]]
     strangers = list(state.strangers)
-    strange = 2 * record.outside_um2 > record.label_area_um2
+    strange = (2 * record.outside_um2 > record.label_area_um2) & ~record.cut_off
     strange[own[own >= 0]] = False
     for index, label in zip(recent, others.tolist(), strict=True):
         if label >= 0 and strange[label]:
@@ -322,10 +331,11 @@ def step(state: LedgerState, record: LedgerRecord, options: LedgerOptions | None
         area,
         np.where(record.valid_fraction < 1, np.nan, record.light),
         position,
+        label_area,
         outside,
         len(appeared),
     )
-    last = np.where(own[:, None] >= 0, position, state.last_um)
+    last = np.where(whole[:, None], position, state.last_um)
     return replace(state, entries=(*state.entries, entry), last_um=last, strangers=tuple(strangers))
 
 
@@ -351,6 +361,7 @@ def _unused(state: LedgerState, record: LedgerRecord, reason: str, scale: float)
         nothing,
         nothing,
         np.full((n, 2), np.nan),
+        np.zeros(n),
         np.zeros(n),
         0,
     )

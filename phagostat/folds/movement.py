@@ -1,0 +1,236 @@
+"""Aggregates that are somewhere else: moved along the glass, or carried by a cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phagostat.folds.ledger import LedgerState
+
+Floats = NDArray[np.float64]
+Times = NDArray[np.intp]
+
+_SLACK_FRAMES = 3  # used frames between losing sight of something and seeing it again
+
+
+class MovementLimits(Protocol):
+    """What :func:`find_movement` reads of its options; see :class:`~phagostat.folds.fates.FateOptions`."""
+
+    @property
+    def rest_um(self) -> float: ...
+    @property
+    def rest_frames(self) -> int: ...
+    @property
+    def moved_um(self) -> float: ...
+    @property
+    def search_um(self) -> float: ...
+    @property
+    def whole_fraction(self) -> float: ...
+    @property
+    def min_moved_um2(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Movement:
+    """Movement of n reference aggregates over u used frames.
+
+    Parameters
+    ----------
+    elsewhere_um2 : (u, n) float64
+        Area at places on the glass that it was moved to, or on its way there.
+    carried_from : (n,) int64
+        Number of the last used frame that shows it in its place, if it moves off whole and never rests again; -1.
+    """
+
+    elsewhere_um2: Floats
+    carried_from: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Sighting:
+    """Something followed: when, where, area in no reference aggregate's place, and the last time it rests or -1."""
+
+    times: Times
+    position_um: Floats
+    area_um2: Floats
+    end: int
+
+
+def find_movement(state: LedgerState, home: Floats, limits: MovementLimits) -> Movement:
+    """Tell what was moved along the glass from what is carried.
+
+    Parameters
+    ----------
+    state : LedgerState
+        Of all frames so far.
+    home : (u, n) float64
+        What is left in each place, in um2.
+    limits
+        See :class:`~phagostat.folds.fates.FateOptions`.
+
+    Returns
+    -------
+    Movement
+        Of all reference aggregates.
+
+    Notes
+    -----
+    What a crossing cell pushes, or what creeps up to a neighbour, comes to rest at a new place and stays on the glass:
+    it was not eaten, neither there nor on its way. What a cell has taken moves with it and never rests. Where the way
+    was followed, the place belongs to the aggregate that was followed; something at rest that came out of nothing
+    belongs to the aggregate that vanished nearby at that time.
+    """
+    used = [entry for entry in state.entries if entry.used]
+    position = np.stack([entry.position_um for entry in used])
+    outside = np.stack([entry.outside_um2 for entry in used])
+    label_area = np.stack([entry.label_area_um2 for entry in used])
+    whole = state.reference.area_um2
+    n_times = len(used)
+    distance = np.hypot(*np.moveaxis(position - state.reference.position_um, 2, 0))
+    elsewhere = np.zeros_like(home)
+    missing = np.maximum(whole - home, 0)
+    arrivals: list[tuple[int, _Sighting]] = []
+    for i in np.flatnonzero((outside >= limits.min_moved_um2).any(axis=0)).tolist():
+        times = np.flatnonzero(outside[:, i] > 0)
+        end = rest_ends(times, position[times, i], n_times=n_times, limits=limits)
+        if end < 0:
+            continue
+        chosen = times[times <= end]
+        own = np.where(distance[chosen, i] > limits.moved_um, np.minimum(outside[chosen, i], missing[chosen, i]), 0)
+        elsewhere[chosen, i] = own
+        rest = outside[chosen, i] - own
+        some = rest >= limits.min_moved_um2
+        if some.sum() >= limits.rest_frames // 2:
+            arrivals.append((i, _Sighting(chosen[some], position[chosen[some], i], rest[some], end)))
+    strangers = _strangers(state, n_times, limits)
+    arrivals += [(-1, sighting) for sighting in strangers if sighting.end >= 0]
+    _settle(state, arrivals, elsewhere, home, position, limits)
+    carried = _carried(state, home, elsewhere, (position, label_area, distance), strangers, limits)
+    return Movement(elsewhere, carried)
+
+
+def rest_ends(times: Times, position_um: Floats, *, n_times: int, limits: MovementLimits) -> int:
+    """Last time at which something rests, -1 if it never does.
+
+    Parameters
+    ----------
+    times : (k,) intp
+        Ascending numbers of the used frames that it was seen in.
+    position_um : (k, 2) float64
+        Where.
+    n_times : int
+        Number of used frames.
+    limits
+        ``rest_um``: largest distance from the mean place of the frames so far; ``rest_frames``: least number of
+        frames, half of it where they last to the end.
+    """
+    end = -1
+    start = 0
+    while start < len(times):
+        stop = start + 1
+        while stop < len(times):
+            middle = position_um[start:stop].mean(axis=0)
+            if np.hypot(*(position_um[stop] - middle)) > limits.rest_um:
+                break
+            stop += 1
+        to_the_end = times[stop - 1] == n_times - 1
+        if stop - start >= (limits.rest_frames // 2 if to_the_end else limits.rest_frames):
+            end = int(times[stop - 1])
+            start = stop
+        else:
+            start += 1
+    return end
+
+
+def last_whole(area: Floats, whole: float, before: int, fraction: float) -> int:
+    """Last time up to ``before`` at which at least this fraction of an aggregate was there; -1 if never."""
+    there = np.flatnonzero(area[: before + 1] >= fraction * whole)
+    return int(there[-1]) if len(there) else -1
+
+
+def _strangers(state: LedgerState, n_times: int, limits: MovementLimits) -> list[_Sighting]:
+    number = np.cumsum([entry.used for entry in state.entries]) - 1
+    found = []
+    for stranger in state.strangers:
+        times = number[list(stranger.entries)].astype(np.intp)
+        position = np.array(stranger.position_um)
+        end = rest_ends(times, position, n_times=n_times, limits=limits)
+        found.append(_Sighting(times, position, np.array(stranger.outside_um2), end))
+    return found
+
+
+def _settle(
+    state: LedgerState,
+    arrivals: list[tuple[int, _Sighting]],
+    elsewhere: Floats,
+    home: Floats,
+    position: Floats,
+    limits: MovementLimits,
+) -> None:
+    """Give what rests where nothing was to the aggregate that vanished nearby at that time."""
+    reference = state.reference
+    whole = reference.area_um2
+    taken: set[int] = set()
+    for owner, arrival in sorted(arrivals, key=lambda pair: (int(pair[1].times[0]), -pair[1].area_um2.max(), pair[0])):
+        start = int(arrival.times[0])
+        size = float(np.median(arrival.area_um2))
+        after = min(start + 1, len(home) - 1)
+        lacking = whole - home[after] - elsewhere[after]
+        best, best_cost = -1, np.inf
+        for i in np.flatnonzero((lacking >= 0.5 * size) & (lacking <= 2 * size) & (size <= 1.8 * whole)).tolist():
+            if i in taken or i == owner:
+                continue
+            followed = np.flatnonzero(np.isfinite(position[: start + 1, i, 0]))
+            place = position[followed[-1], i] if len(followed) else reference.position_um[i]
+            seen = max(last_whole(home[:, i], whole[i], start, 0.7), int(followed[-1]) if len(followed) else -1)
+            distance = float(np.hypot(*(place - arrival.position_um[0])))
+            if start - seen > _SLACK_FRAMES or distance > limits.search_um:
+                continue
+            cost = distance + 2 * abs(np.log(lacking[i] / size))
+            if cost < best_cost:
+                best, best_cost = i, cost
+        if best < 0:
+            continue
+        taken.add(best)
+        known = np.zeros(len(home))
+        span = np.arange(start, arrival.end + 1)
+        known[span] = np.interp(span, arrival.times, arrival.area_um2)
+        known[last_whole(home[:, best], whole[best], start, 0.7) + 1 : start] = arrival.area_um2[0]
+        room = np.maximum(whole[best] - home[:, best] - elsewhere[:, best], 0)
+        elsewhere[:, best] += np.minimum(known, room)
+
+
+def _carried(
+    state: LedgerState,
+    home: Floats,
+    elsewhere: Floats,
+    followed: tuple[Floats, Floats, Floats],
+    strangers: list[_Sighting],
+    limits: MovementLimits,
+) -> NDArray[np.int64]:
+    """Last used frame before each was carried off whole, -1 where it was not."""
+    _, label_area, distance = followed
+    whole = state.reference.area_um2
+    found = np.full(len(whole), -1, np.int64)
+    left = home + elsewhere
+    for i in np.flatnonzero((left[-1] < 0.5 * whole) & (whole > 0)).tolist():
+        start = last_whole(left[:, i], whole[i], len(left) - 1, limits.whole_fraction)
+        if start < 0 or start + 1 >= len(left):
+            continue
+        soon = slice(start + 1, start + 1 + _SLACK_FRAMES)
+        intact = (
+            (distance[soon, i] > 1.5 * limits.moved_um)
+            & (label_area[soon, i] >= 0.6 * whole[i])
+            & (label_area[soon, i] <= 1.5 * whole[i])
+        )
+        if intact.any() or any(
+            start < s.times[0] <= start + _SLACK_FRAMES
+            and np.hypot(*(s.position_um[0] - state.reference.position_um[i])) <= limits.search_um
+            and 0.6 * whole[i] <= s.area_um2[0] <= 1.5 * whole[i]
+            for s in strangers
+        ):
+            found[i] = start
+    return found
