@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from phagostat.model.errors import SourceError
+from phagostat.sources.frame_layouts import holds_pictures
 from phagostat.sources.protocol import Source
 
 HEAD_BYTES: Final = 16
+TIFF_HEADS: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,14 @@ class Kind:
 KINDS: Final = (
     Kind("CZI file", lambda _, head: head.startswith(b"ZISRAWFILE"), "phagostat.sources.czi", "CziSource"),
     Kind(
-        "OME-Zarr 0.5 folder",
-        lambda path, _: (path / "zarr.json").is_file(),
+        "OME-Zarr folder",
+        lambda path, _: any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zattrs")),
         "phagostat.sources.ome_zarr",
         "OmeZarrSource",
+    ),
+    Kind("TIFF file", lambda _, head: head[:4] in TIFF_HEADS, "phagostat.sources.tiff", "TiffSource"),
+    Kind(
+        "folder of frames", lambda path, _: holds_pictures(path), "phagostat.sources.frame_folder", "FrameFolderSource"
     ),
 )
 
@@ -55,8 +61,9 @@ def open_source(path: str | os.PathLike[str], **options: Any) -> Source:
     path
         A file or folder.
     **options
-        Options of the reader; see :class:`~phagostat.sources.czi.CziSource` and
-        :class:`~phagostat.sources.ome_zarr.OmeZarrSource`.
+        Options of the reader; see :class:`~phagostat.sources.czi.CziSource`,
+        :class:`~phagostat.sources.ome_zarr.OmeZarrSource`, :class:`~phagostat.sources.tiff.TiffSource` and
+        :class:`~phagostat.sources.frame_folder.FrameFolderSource`.
 
     Raises
     ------
@@ -75,12 +82,15 @@ def open_source(path: str | os.PathLike[str], **options: Any) -> Source:
                         f"a {kind.name} has no option {name}", where=path, remedy="options are " + ", ".join(known)
                     )
             return cast(Source, reader(path, **options))
-    found = f"first bytes {head!r}" if head else "a folder without zarr.json" if place.is_dir() else "an empty file"
+    if head.startswith((b"\x89PNG", b"\xff\xd8\xff")):
+        raise SourceError("a single picture, no movie", where=path, remedy="give the folder of the frames")
+    nothing = "a folder without zarr.json or pictures" if place.is_dir() else "an empty file"
+    found = f"first bytes {head!r}" if head else nothing
     raise SourceError(
         "not an acquisition that phagostat can read",
         where=path,
         found=found,
-        remedy="give a " + " or an ".join(kind.name for kind in KINDS),
+        remedy="give one of: " + ", ".join(kind.name for kind in KINDS),
     )
 
 

@@ -1,4 +1,4 @@
-"""The OME-Zarr source: version 0.5 images with time and channel axes, such as ``phagostat convert`` writes.
+"""The OME-Zarr source: version 0.5 (and 0.4) images with time and channel axes, such as ``phagostat convert`` writes.
 
 One image is one scene; a group of images (``bioformats2raw.layout`` or plainly numbered) is one acquisition. A frame
 that has no chunk is a frame that is missing, which is why ``convert`` writes every chunk, empty ones too.
@@ -6,7 +6,6 @@ that has no chunk is a frame that is missing, which is why ``convert`` writes ev
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -22,6 +21,7 @@ import xxhash
 from phagostat.model.acquisition import AcquisitionMetadata, Channel, Scene, TimesOrigin
 from phagostat.model.errors import MetadataError, PhagostatError, PlaneError, SourceError
 from phagostat.sources.channel_light import is_fluorescent
+from phagostat.sources.ome_zarr_nodes import is_node, node_files, read_node
 from phagostat.sources.protocol import Availability, Plane
 from phagostat.sources.z_planes import check_z, chosen_z
 
@@ -70,19 +70,19 @@ class _Image:
 
 
 class OmeZarrSource:
-    """An OME-Zarr 0.5 image, or group of images, as a source of planes.
+    """An OME-Zarr 0.4 or 0.5 image, or group of images, as a source of planes.
 
     Parameters
     ----------
     path
-        The folder with the ``zarr.json`` of the image or group.
+        The folder with the ``zarr.json`` (0.5) or ``.zattrs`` (0.4) of the image or group.
     z
         What a plane of a Z stack is: ``"max"``, its maximum projection, or the number of one Z plane, from 0.
 
     Raises
     ------
     SourceError
-        On the first use, if it is no OME-Zarr 0.5 or has axes, pixel types or chunks that phagostat does not take.
+        On the first use, if it is no OME-Zarr or has axes, pixel types or chunks that phagostat does not take.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, z: str | int = "max") -> None:
@@ -182,9 +182,10 @@ class OmeZarrSource:
             if not _plane_is_there(image, frame, channel, z):
                 raise SourceError("the plane was not written")
             # opened anew every time: a handle from before a resize clips silently
-            array = zarr.open_array(store=str(image.array), mode="r", zarr_format=3)
+            array = zarr.open_array(store=str(image.array), mode="r", zarr_format=image.node["zarr_format"])
             position = {"t": frame, "c": channel, "z": z}
-            plane: Plane = np.asarray(array[tuple(position.get(axis, slice(None)) for axis in image.axes)])
+            pixels = np.asarray(array[tuple(position.get(axis, slice(None)) for axis in image.axes)])
+            plane: Plane = pixels.astype(str(image.node["data_type"]), copy=False)
             result = plane if result is None else np.maximum(result, plane)
         if result is None:
             raise SourceError("the image has no Z plane")
@@ -198,16 +199,23 @@ class OmeZarrSource:
     @cached_property
     def _images(self) -> tuple[_Image, ...]:
         root = Path(self._path)
-        attributes = _node(root).get("attributes", {})
-        if "multiscales" in attributes.get("ome", {}):
+        attributes = read_node(root).get("attributes", {})
+        ome = attributes.get("ome", {})
+        if "plate" in ome or "well" in ome:
+            raise SourceError(
+                "a plate or well, not an image or group of images",
+                where=root,
+                remedy="give one well's field, the folder that holds 'multiscales'",
+            )
+        if "multiscales" in ome:
             return (_image(root),)
         groups = sorted(
-            (folder for folder in root.iterdir() if folder.name.isdigit() and (folder / "zarr.json").is_file()),
+            (folder for folder in root.iterdir() if folder.name.isdigit() and is_node(folder)),
             key=lambda folder: int(folder.name),
         )
         if not groups:
             raise SourceError(
-                "not an OME-Zarr 0.5 image nor a group of such images",
+                "not an OME-Zarr 0.4 or 0.5 image nor a group of such images",
                 where=root,
                 found=f"attributes {sorted(attributes)}",
                 remedy="give the folder that holds 'multiscales', or numbered images",
@@ -218,10 +226,11 @@ class OmeZarrSource:
         """Digest of the attributes and array descriptions, and of one chunk of each image."""
         digest = xxhash.xxh3_128()
         root = Path(self._path)
-        for file in (root / "zarr.json", *(p for image in self._images for p in (image.group, image.array))):
-            raw = (file if file.name == "zarr.json" else file / "zarr.json").read_bytes()
-            digest.update(len(raw).to_bytes(8, "little"))
-            digest.update(raw)
+        for folder in (root, *(p for image in self._images for p in (image.group, image.array))):
+            for file in node_files(folder):
+                raw = file.read_bytes()
+                digest.update(len(raw).to_bytes(8, "little"))
+                digest.update(raw)
         for image in self._images:
             first = _chunk_path(image, 0, 0, 0)
             if first.is_file():
@@ -233,22 +242,9 @@ def _rebuild(path: str, z: str | int) -> OmeZarrSource:
     return OmeZarrSource(path, z=z)
 
 
-def _node(folder: Path) -> dict[str, Any]:
-    file = folder / "zarr.json"
-    try:
-        node = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SourceError("has no zarr.json", where=folder, remedy="give an OME-Zarr 0.5 folder") from error
-    except (OSError, ValueError) as error:
-        raise SourceError("its zarr.json cannot be read", where=folder, found=error) from error
-    if not isinstance(node, dict) or not isinstance(node.get("attributes", {}), dict):
-        raise SourceError("its zarr.json is not one", where=folder)
-    return node
-
-
 def _image(group: Path) -> _Image:
     try:
-        attributes = _node(group).get("attributes", {})
+        attributes = read_node(group).get("attributes", {})
         ome, own = attributes["ome"], attributes.get("phagostat", {})
         multiscale = ome["multiscales"][0]
         axes = tuple(axis["name"] for axis in multiscale["axes"])
@@ -257,7 +253,7 @@ def _image(group: Path) -> _Image:
         array = group / level["path"]
         scale = _scale(level.get("coordinateTransformations", ()), multiscale.get("coordinateTransformations", ()))
         labels = tuple(str(channel.get("label", "")) for channel in ome.get("omero", {}).get("channels", ()))
-        node = _node(array)
+        node = read_node(array)
         image = _Image(group, array, node, axes, units, scale, labels, own)
         shape = image.shape
         sound = (
@@ -265,13 +261,14 @@ def _image(group: Path) -> _Image:
             and {"y", "x"} <= set(axes) <= set("tczyx")
             and axes[-2:] == ("y", "x")
             and len(set(axes)) == len(axes)
-            and all(isinstance(n, int) and n > 0 for n in shape)
+            and all(isinstance(n, int) and n > 0 for n in (*shape, *node["chunk_grid"]["configuration"]["chunk_shape"]))
+            and len(_chunk_shape(image)) == len(shape)
             and (scale is None or len(scale) == len(axes))
         )
         # everything used later is looked up once here, so that what is absent is said here
         _ = node["data_type"], _chunk_shape(image)
     except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise SourceError("not an OME-Zarr 0.5 image", where=group, found=repr(error)) from error
+        raise SourceError("not an OME-Zarr 0.4 or 0.5 image", where=group, found=repr(error)) from error
     if not sound:
         raise SourceError(
             "the image's axes are not among t, c, z, y, x, ending with y, x", where=group, found=f"{axes} for {shape}"
@@ -370,16 +367,34 @@ def _chunks_per_plane(image: _Image) -> int:
     return math.prod(-(-n // c) for n, c in zip(image.shape[-2:], chunk[-2:], strict=True))
 
 
+def _chunks_needed(image: _Image) -> int:
+    """How many of a plane's chunks must have files for the plane to be there.
+
+    What ``phagostat convert`` writes has all of them, so that one which is absent is one that is lost. Other programs
+    leave out chunks of zeros, as Zarr allows: there a plane is missing only where it has none at all.
+    """
+    return _chunks_per_plane(image) if image.own else 1
+
+
 def _plane_is_there(image: _Image, frame: int, channel: int, z: int) -> bool:
-    """Whether every chunk of a plane has a file."""
-    first = _chunk_path(image, frame, channel, z)
-    if _chunks_per_plane(image) == 1:
-        return first.is_file()
-    return (frame, channel, z) in _present_planes(image, only=_chunk_numbers(image, frame, channel, z)[:-2])
+    """Whether as many of a plane's chunks have files as it needs."""
+    separator, prefixed = _separator(image)
+    leading = _chunk_numbers(image, frame, channel, z)[:-2]
+    chunk, missing_allowed = _chunk_shape(image), _chunks_per_plane(image) - _chunks_needed(image)
+    for position in np.ndindex(*(-(-n // c) for n, c in zip(image.shape[-2:], chunk[-2:], strict=True))):
+        keys = [*(["c"] if prefixed else []), *map(str, (*leading, *position))]
+        if (image.array / separator.join(keys)).is_file():
+            if image.own:
+                continue
+            return True
+        missing_allowed -= 1
+        if missing_allowed < 0:
+            return False
+    return True
 
 
-def _present_planes(image: _Image, *, only: list[int] | None = None) -> set[tuple[int, int, int]]:
-    """Find (frame, channel, z) whose chunks all have files: one listing of the array's folder."""
+def _present_planes(image: _Image) -> set[tuple[int, int, int]]:
+    """Find (frame, channel, z) that are there: one listing of the array's folder."""
     separator, prefixed = _separator(image)
     chunk, n_axes = _chunk_shape(image), len(image.axes)
     base = image.array / "c" if prefixed and separator == "/" else image.array
@@ -393,9 +408,7 @@ def _present_planes(image: _Image, *, only: list[int] | None = None) -> set[tupl
             if match:
                 leading = tuple(int(n) for n in match.groups()[:-2])
                 counts[leading] = counts.get(leading, 0) + 1
-    whole = {leading for leading, count in counts.items() if count == _chunks_per_plane(image)}
-    if only is not None:
-        whole &= {tuple(only)}
+    whole = {leading for leading, count in counts.items() if count >= _chunks_needed(image)}
     present: set[tuple[int, int, int]] = set()
     for leading in whole:
         spans = {

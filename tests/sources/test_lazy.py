@@ -15,6 +15,8 @@ from phagostat.model.errors import PlaneError, SourceError
 from phagostat.sources.czi import CziSource
 from tests.sources.czi_bytes import Block, CziBytes, metadata_xml
 
+PNG = b"\x89PNG\r\n\x1a\n"
+
 
 @pytest.fixture
 def film(tmp_path):
@@ -96,7 +98,7 @@ def test_the_reader_is_chosen_by_content(film):
     ("content", "message"),
     [
         (b"", "an empty file"),
-        (b"II*\0movie", r"II\*"),
+        (PNG, "a single picture"),
         (b"just text", "just text"),
         (None, "a folder without zarr.json"),
     ],
@@ -106,7 +108,8 @@ def test_unknown_content_says_what_was_found_and_what_is_supported(tmp_path, con
     path.mkdir() if content is None else path.write_bytes(content)
     with pytest.raises(SourceError, match=message) as caught:
         sources.open_source(path)
-    assert "CZI file or an OME-Zarr" in str(caught.value)
+    remedy = "the folder of the frames" if content == PNG else "CZI file, OME-Zarr folder, TIFF file, folder of frames"
+    assert remedy in str(caught.value)
 
 
 def test_absent_path_and_unknown_option(film, tmp_path):
