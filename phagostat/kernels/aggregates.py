@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phagostat.kernels.components import label_components
+from phagostat.kernels.ellipses import fill_ellipses
 from phagostat.kernels.intensity import percentiles
 
 FEATURES = np.dtype(
@@ -309,31 +310,12 @@ def aggregate_features(
     )
     white = int(np.iinfo(frame.dtype).max) if white_level_counts is None else white_level_counts
     table["n_saturated_px"] = np.bincount(label_of, raw >= white, n).astype(np.int64)
-    _fill_ellipses(table, label_of, y - mean_y[label_of], x - mean_x[label_of], pixel_size_um)
+    dy, dx = y - mean_y[label_of], x - mean_x[label_of]
+    fill_ellipses(
+        table,
+        yy=np.bincount(label_of, dy * dy, n) / area,
+        xx=np.bincount(label_of, dx * dx, n) / area,
+        xy=np.bincount(label_of, dx * dy, n) / area,
+        pixel_size_um=pixel_size_um,
+    )
     return table
-
-
-def _fill_ellipses(
-    table: NDArray[np.void],
-    label_of: NDArray[np.intp],
-    dy: NDArray[np.float64],
-    dx: NDArray[np.float64],
-    pixel_size_um: float,
-) -> None:
-    """Axes, eccentricity and orientation from central second moments, pixels being points as in scikit-image."""
-    n = table.size
-    area = table["area_px"]
-    yy = np.bincount(label_of, dy * dy, n) / area
-    xx = np.bincount(label_of, dx * dx, n) / area
-    xy = np.bincount(label_of, dx * dy, n) / area
-    half_sum, half_difference = (yy + xx) / 2, (yy - xx) / 2
-    root = np.hypot(half_difference, xy)
-    larger, smaller = half_sum + root, np.maximum(half_sum - root, 0)
-    table["major_axis_um"] = 4 * np.sqrt(larger) * pixel_size_um
-    table["minor_axis_um"] = 4 * np.sqrt(smaller) * pixel_size_um
-    # A single pixel has no extent and no direction.
-    extended = larger > 0
-    table["eccentricity"][extended] = np.sqrt(np.maximum(0, 1 - smaller[extended] / larger[extended]))
-    diagonal = np.where(xy < 0, -np.pi / 4, np.pi / 4)
-    # scikit-image takes a rounding error in the difference of moments for a direction; a circle has none.
-    table["orientation_rad"] = np.where(np.abs(half_difference) < 1e-12, diagonal, 0.5 * np.arctan2(2 * xy, yy - xx))
