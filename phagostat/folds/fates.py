@@ -46,20 +46,27 @@ class FateOptions:
         How far away an aggregate is looked for that vanished from its place.
     min_moved_um2
         Smaller areas in no territory are left out.
+    passing_frames
+        What was not in its place before, and leaves it again after no more than this many used frames around the
+        reference frame, never lay on the glass.
     trace_fraction
         An aggregate that vanishes from one used frame to the next, and leaves less than this share of its light in
         its place and nothing like it nearby, was washed away: what is eaten dims, or moves off with the cell.
+    min_traced_um2
+        Of smaller ones this cannot be told: they fall below the smallest area that is labelled as they dim.
     """
 
     gone_fraction: float = 0.15
     whole_fraction: float = 0.85
     return_frames: int = 5
-    rest_um: float = 0.2
+    rest_um: float = 0.15
     rest_frames: int = 8
     moved_um: float = 0.4
     search_um: float = 6.0
     min_moved_um2: float = 0.25
+    passing_frames: int = 10
     trace_fraction: float = 0.25
+    min_traced_um2: float = 0.85
 
 
 @dataclass(frozen=True)
@@ -129,7 +136,7 @@ def aggregate_fates(state: LedgerState, options: FateOptions | None = None) -> F
     carried = (movement.carried_from >= 0) & (np.arange(len(used))[:, None] >= movement.carried_from)
     area = _carried_forward(np.where(in_view, np.where(carried, 0, home + elsewhere), np.nan), whole)
     elsewhere = np.minimum(elsewhere, area)
-    passing = _passing(state, seen)
+    passing = _passing(state, seen, limits)
     detached = np.where(passing | (movement.carried_from >= 0), -1, _detached(state, area, limits))
     left = area / np.maximum(whole, 1e-9)
     gone = _for_good(left < limits.gone_fraction)
@@ -147,17 +154,21 @@ def aggregate_fates(state: LedgerState, options: FateOptions | None = None) -> F
     return Fates(frames, area, elsewhere, in_view, fate, name[detached], name[gone], name[changed])
 
 
-def _passing(state: LedgerState, area: Floats) -> NDArray[np.bool_]:
-    """Whether each was at its place in the reference frame alone: light in a cell on its way."""
+def _passing(state: LedgerState, area: Floats, limits: FateOptions) -> NDArray[np.bool_]:
+    """Whether each came to its place, was seen there in the reference frame, and left: light in a cell on its way."""
     frames = [entry.frame for entry in state.entries if entry.used]
     whole = state.reference.area_um2
+    found = np.zeros(len(whole), np.bool_)
     if state.reference.frame not in frames:
-        return np.zeros(len(whole), np.bool_)
-    k = frames.index(state.reference.frame)
-    before, after = area[max(k - 2, 0) : k], area[k + 1 : k + 3]
-    absent_before = np.all(~(before >= 0.5 * whole), axis=0)
-    absent_after = (len(after) > 0) & np.all(after < 0.5 * whole, axis=0)
-    return np.asarray(absent_before & absent_after, np.bool_)
+        return found
+    now = frames.index(state.reference.frame)
+    there = ~(area < 0.5 * whole)  # out of view is not away
+    for i in range(len(whole)):
+        away = np.flatnonzero(~there[:, i])
+        before, after = away[away < now], away[away > now]
+        if len(before) and len(after):
+            found[i] = after[0] - before[-1] - 1 <= limits.passing_frames
+    return found
 
 
 def _carried_forward(values: Floats, first: Floats) -> Floats:
@@ -208,7 +219,8 @@ def _detached(state: LedgerState, area: Floats, limits: FateOptions) -> NDArray[
         entry, before = used[now], used[now - 1]
         light = entry.light[i] / reference.light[i] if reference.light[i] > 0 else np.nan
         if (
-            left[now - 1, i] >= limits.whole_fraction
+            reference.area_um2[i] >= limits.min_traced_um2
+            and left[now - 1, i] >= limits.whole_fraction
             and np.isfinite(before.area_um2[i])
             and entry.frame - before.frame <= every
             and light < limits.trace_fraction
@@ -227,7 +239,7 @@ def _alike_nearby(state: LedgerState, entry: int, i: int, limits: FateOptions) -
         if entry in stranger.entries:
             k = stranger.entries.index(entry)
             distance = np.hypot(*(np.array(stranger.position_um[k]) - reference.position_um[i]))
-            if distance <= limits.search_um and stranger.area_um2[k] >= 0.3 * reference.area_um2[i]:
+            if distance <= 2 * limits.search_um and 0.5 <= stranger.area_um2[k] / reference.area_um2[i] <= 2:
                 return True
     return False
 

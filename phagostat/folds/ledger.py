@@ -17,6 +17,9 @@ from phagostat.folds.matching import match_within_gate
 
 Floats = NDArray[np.float64]
 
+_UNTOUCHED = 0.15  # relative change of area within which an aggregate may be whole
+_FEWEST = 5  # aggregates that a scale rests on
+
 
 @dataclass(frozen=True)
 class LedgerOptions:
@@ -60,6 +63,8 @@ class LedgerRecord:
         (m,) area of each label, and the part of it that lies in no territory.
     cut_off
         (m,) whether the label reaches the edge of the frame: part of it may lie beyond.
+    home_label
+        (n,) index of the label that has most of what is left in each territory; -1 for none.
     """
 
     frame: int
@@ -72,6 +77,7 @@ class LedgerRecord:
     label_area_um2: Floats
     outside_um2: Floats
     cut_off: NDArray[np.bool_]
+    home_label: NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -224,6 +230,7 @@ def ledger_record(
         total,
         outside,
         np.asarray(aggregates["touches_border"], np.bool_),
+        _home_labels(np.asarray(overlaps["reference"]), row, np.asarray(overlaps["area_px"]), len(places["area_px"])),
     )
 
 
@@ -305,15 +312,22 @@ def step(state: LedgerState, record: LedgerRecord, options: LedgerOptions | None
     )
     matched = match_within_gate(known, record.position_um, gate_um=limits.gate_um)
     own, others = matched[:n], matched[n:]
+    free = np.ones(len(record.position_um), np.bool_)
+    free[matched[matched >= 0]] = False
+    # A step too large for the gate, but part of it is still there.
+    for i in np.flatnonzero((own < 0) & (record.home_label >= 0)).tolist():
+        if free[record.home_label[i]]:
+            own[i] = record.home_label[i]
+            free[own[i]] = False
     position = np.full((n, 2), np.nan)
     whole = own >= 0
     whole[whole] = ~record.cut_off[own[whole]]
     position[whole] = record.position_um[own[whole]]
     label_area, outside = np.zeros(n), np.zeros(n)
     label_area[whole] = record.label_area_um2[own[whole]]
-    outside[whole] = record.outside_um2[own[whole]]
+    outside[whole] = record.outside_um2[own[whole]] / scale
     strangers = list(state.strangers)
-    strange = (2 * record.outside_um2 > record.label_area_um2) & ~record.cut_off
+    strange = (4 * record.outside_um2 > record.label_area_um2) & ~record.cut_off
     strange[own[own >= 0]] = False
     for index, label in zip(recent, others.tolist(), strict=True):
         if label >= 0 and strange[label]:
@@ -328,7 +342,7 @@ def step(state: LedgerState, record: LedgerRecord, options: LedgerOptions | None
         True,
         None,
         scale,
-        area,
+        area / scale,
         np.where(record.valid_fraction < 1, np.nan, record.light),
         position,
         label_area,
@@ -368,15 +382,28 @@ def _unused(state: LedgerState, record: LedgerRecord, reason: str, scale: float)
     return replace(state, entries=(*state.entries, entry))
 
 
+def _home_labels(reference: NDArray[Any], row: NDArray[np.intp], area: NDArray[Any], n: int) -> NDArray[np.intp]:
+    best = np.full(n, -1, np.intp)
+    chosen = np.flatnonzero((reference > 0) & (row >= 0))
+    # Of repeated indices the last assignment stays: the largest area, of equals the first label.
+    chosen = chosen[np.lexsort((-row[chosen], area[chosen]))]
+    best[reference[chosen].astype(np.intp) - 1] = row[chosen]
+    return best
+
+
 def _scale(state: LedgerState, area_um2: Floats) -> float:
-    """Median of area over reference area, of the aggregates that were whole in the last used frame; 1 if none."""
+    """Area against the reference's of what was whole in the last used frame: median weighted by area; 1 if unknown."""
     whole = state.reference.area_um2
     before = next((entry.area_um2 for entry in reversed(state.entries) if entry.used), whole)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        untouched = (np.abs(before / whole - 1) <= 0.15) & np.isfinite(area_um2)
-        ratios = (area_um2 / whole)[untouched]
-    ratios = ratios[ratios > 0.5]
-    return float(np.median(ratios)) if len(ratios) >= 5 else 1.0
+    known = np.isfinite(area_um2) & np.isfinite(before) & (whole > 0)
+    ratio = np.divide(area_um2, whole, out=np.full(len(whole), np.nan), where=known)
+    earlier = np.divide(before, whole, out=np.full(len(whole), np.nan), where=known)
+    untouched = np.flatnonzero((np.abs(earlier - 1) <= _UNTOUCHED) & (np.abs(ratio - 1) <= 3 * _UNTOUCHED))
+    if len(untouched) < _FEWEST:
+        return 1.0
+    order = untouched[np.argsort(ratio[untouched], kind="stable")]
+    weight = np.cumsum(whole[order])
+    return float(ratio[order[np.searchsorted(weight, weight[-1] / 2)]])
 
 
 def _seen(stranger: Stranger, entry: int, record: LedgerRecord, label: int) -> Stranger:

@@ -127,19 +127,23 @@ def rest_ends(times: Times, position_um: Floats, *, n_times: int, limits: Moveme
         ``rest_um``: largest distance from the mean place of the frames so far; ``rest_frames``: least number of
         frames, half of it where they last to the end.
     """
+    if len(times) and times[-1] == n_times - 1 and len(times) <= _SLACK_FRAMES:
+        return int(times[-1])  # only just moved: not yet told
     end = -1
     start = 0
     while start < len(times):
-        stop = start + 1
-        while stop < len(times):
-            middle = position_um[start:stop].mean(axis=0)
-            if np.hypot(*(position_um[stop] - middle)) > limits.rest_um:
+        resting = [start]
+        for later in range(start + 1, len(times)):
+            middle = position_um[resting].mean(axis=0)
+            if np.hypot(*(position_um[later] - middle)) <= limits.rest_um:
+                resting.append(later)
+            elif later - resting[-1] > _SLACK_FRAMES:
                 break
-            stop += 1
-        to_the_end = times[stop - 1] == n_times - 1
-        if stop - start >= (limits.rest_frames // 2 if to_the_end else limits.rest_frames):
-            end = int(times[stop - 1])
-            start = stop
+        last = resting[-1]
+        to_the_end = times[last] == n_times - 1
+        if len(resting) >= (limits.rest_frames // 2 if to_the_end else limits.rest_frames):
+            end = int(times[last])
+            start = last + 1
         else:
             start += 1
     return end
@@ -218,18 +222,18 @@ def _carried(
     left = home + elsewhere
     for i in np.flatnonzero((left[-1] < 0.5 * whole) & (whole > 0)).tolist():
         start = last_whole(left[:, i], whole[i], len(left) - 1, limits.whole_fraction)
-        if start < 0 or start + 1 >= len(left):
+        if start < 0 or start + _SLACK_FRAMES >= len(left):
             continue
         soon = slice(start + 1, start + 1 + _SLACK_FRAMES)
         intact = (
-            (distance[soon, i] > 1.5 * limits.moved_um)
-            & (label_area[soon, i] >= 0.6 * whole[i])
-            & (label_area[soon, i] <= 1.5 * whole[i])
+            (distance[soon, i] > 2.5 * limits.moved_um)
+            & (label_area[soon, i] >= 0.8 * whole[i])
+            & (label_area[soon, i] <= 1.25 * whole[i])
         )
         if intact.any() or any(
             start < s.times[0] <= start + _SLACK_FRAMES
             and np.hypot(*(s.position_um[0] - state.reference.position_um[i])) <= limits.search_um
-            and 0.6 * whole[i] <= s.area_um2[0] <= 1.5 * whole[i]
+            and 0.8 * whole[i] <= s.area_um2[0] <= 1.25 * whole[i]
             for s in strangers
         ):
             found[i] = start
