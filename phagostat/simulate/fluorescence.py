@@ -20,6 +20,42 @@ _FAINTEST = 0.01  # a glow below this fraction of its beginning is left out
 
 
 @dataclass(frozen=True)
+class Tilt:
+    """The glass is not quite level: what lies on it is out of focus in proportion to its distance from a line.
+
+    Parameters
+    ----------
+    slope_yx
+        (2,) defocus per px of the glass (sigma in native px), across the line that is in focus.
+    level_px
+        Defocus at the glass's origin.
+    """
+
+    slope_yx: Floats
+    level_px: float
+
+    @classmethod
+    def of(
+        cls, parameters: SceneParameters, *, centre_yx: Floats, side_px: float, reduction: int, pixel_size_um: float
+    ) -> Tilt:
+        """Give the tilt that was drawn for a field of shorter side ``side_px`` around ``centre_yx`` on the glass."""
+        angle = np.deg2rad(parameters.glass_tilt_direction_deg)
+        across = np.array([np.sin(angle), np.cos(angle)])
+        slope = parameters.glass_tilt_apx_per_mm * reduction * pixel_size_um * 1e-3
+        line = float(across @ centre_yx) + parameters.glass_focus_line_fraction * side_px
+        return cls(slope * across, -slope * line)
+
+    @classmethod
+    def none(cls) -> Tilt:
+        """Give a level glass in focus."""
+        return cls(np.zeros(2), 0.0)
+
+    def sigma_px(self, position: Floats) -> Floats:
+        """Give the (N,) defocus in native px at (N, 2) positions on the glass."""
+        return np.abs(position @ self.slope_yx + self.level_px)
+
+
+@dataclass(frozen=True)
 class CellGlow:
     """Spots of earlier meals that cells carry about: which cell, offset in units of its radius, sigma, amplitude."""
 
@@ -70,15 +106,16 @@ def outside_pieces(aggregates: Aggregates, frame: int) -> NDArray[np.int64]:
 
 
 def paint_outside(
-    canvas: Image, *, aggregates: Aggregates, frame: int, origin_yx: Floats, defocus_px: float, own_defocus: bool
+    canvas: Image, *, aggregates: Aggregates, frame: int, origin_yx: Floats, defocus_px: float, tilt: Tilt | None
 ) -> None:
-    """Add what lies on the glass; ``own_defocus`` False shows all aggregates in focus, as the truth's areas want."""
+    """Add what lies on the glass; without ``tilt`` all aggregates are in focus, as the truth's areas want."""
     pieces = outside_pieces(aggregates, frame)
     owners = aggregates.elements.aggregate[pieces]
-    position = aggregates.anchor[frame, owners] + aggregates.elements.offset[pieces] - origin_yx
+    anchor = aggregates.anchor[frame, owners]
+    position = anchor + aggregates.elements.offset[pieces] - origin_yx
     extra = np.full(len(pieces), defocus_px)
-    if own_defocus:
-        extra = np.hypot(extra, aggregates.defocus_px[frame, owners])
+    if tilt is not None:
+        extra = np.hypot(extra, np.hypot(aggregates.defocus_px[frame, owners], tilt.sigma_px(anchor)))
     paint_elements(
         canvas, aggregates=aggregates, pieces=pieces, position=position, weight=np.ones(len(pieces)), extra_sigma=extra
     )
@@ -86,7 +123,7 @@ def paint_outside(
 
 def paint_inside(
     canvas: Image, *, aggregates: Aggregates, cells: Cells, frame: int, origin_yx: Floats, defocus_px: float,
-    interval_min: float, parameters: SceneParameters, seat: Floats,
+    tilt: Tilt, interval_min: float, parameters: SceneParameters, seat: Floats,
 ) -> None:  # fmt: skip
     """Add what cells have taken up and still glows; it travels from where it was taken to its seat in the cell.
 
@@ -103,7 +140,8 @@ def paint_inside(
     lit = weight > _FAINTEST
     pieces, owners, age, weight = pieces[lit], owners[lit], age[lit], weight[lit]
     eater, taken = aggregates.eater[owners], elements.captured[pieces]
-    start = aggregates.anchor[taken, owners] + elements.offset[pieces] - cells.position[taken, eater]
+    anchor = aggregates.anchor[taken, owners]
+    start = anchor + elements.offset[pieces] - cells.position[taken, eater]
     settled = 1 - np.exp(-np.maximum(age - 0.5 * interval_min, 0.0) / _TRANSPORT_MIN)
     carried = aggregates.carried[owners]
     end = seat[pieces] * cells.radius[eater][:, None]
@@ -116,13 +154,13 @@ def paint_inside(
     position = cells.position[frame, eater] + place - origin_yx
     paint_elements(
         canvas, aggregates=aggregates, pieces=pieces, position=position, weight=weight,
-        extra_sigma=np.full(len(pieces), defocus_px),
+        extra_sigma=np.hypot(defocus_px, tilt.sigma_px(anchor)),  # as it was when taken: a bite is no change of focus
     )  # fmt: skip
 
 
-def paint_fixed(canvas: Image, *, spots: Spots, origin_yx: Floats, defocus_px: float) -> None:
+def paint_fixed(canvas: Image, *, spots: Spots, origin_yx: Floats, defocus_px: float, tilt: Tilt) -> None:
     """Add spots that lie on the glass."""
-    sigma = np.hypot(spots.sigma, defocus_px)
+    sigma = np.hypot(spots.sigma, np.hypot(defocus_px, tilt.sigma_px(spots.position)))
     paint_spots(
         canvas, position=spots.position - origin_yx, sigma=sigma, amplitude=spots.amplitude * (spots.sigma / sigma) ** 2
     )

@@ -13,6 +13,10 @@ from phagostat.simulate.ranges import SceneParameters
 
 Floats = NDArray[np.float64]
 
+_FOLD_WIDTH = 0.22  # of the wave's sd
+_MEAN_FOLD = 0.14  # of (1 + (w / width)^2)^-2 over a normal w: sqrt(pi / 8) * width
+_FOLD_STRENGTH = 1.8  # relative to the rim
+
 
 @dataclass(frozen=True)
 class Look:
@@ -22,6 +26,8 @@ class Look:
     ----------
     texture, later
         Granular cytoplasm; the two are mixed over time.
+    folds
+        Its lines of zero are thin dark folds of the lamella.
     mixing
         Angle of the mixture per frame.
     granule_offset, granule_sigma, granule_amplitude, granule_phase
@@ -36,6 +42,7 @@ class Look:
 
     texture: Texture
     later: Texture
+    folds: Texture
     mixing: float
     granule_offset: Floats
     granule_sigma: Floats
@@ -66,6 +73,7 @@ def draw_look(*, kind: int, seed: int, pixel_size_um: float, interval_min: float
         )
         for _ in range(2)
     ]
+    folds = Texture.draw(period_px=26.0 * um, shortest_px=2.6 * um, corner_px=7.0 * um, slope=3.0, random=random)
     n = int(parameters.granules_per_cell * random.uniform(0.5, 1.3) * (0.6, 0.6, 0.3)[(kind == ROUND) * 2])
     n = n if kind != ROUND else n // 3
     angle = random.uniform(0.0, 2 * np.pi, n)
@@ -84,14 +92,15 @@ def draw_look(*, kind: int, seed: int, pixel_size_um: float, interval_min: float
     ruffle = np.fft.irfft(ripple, N_ANGLES)
     ruffle /= ruffle.std()
     return Look(
-        texture=textures[0], later=textures[1], mixing=float(random.normal(0.0, 1.0)) * interval_min / 30.0,
+        texture=textures[0], later=textures[1], folds=folds,
+        mixing=float(random.normal(0.0, 1.0)) * interval_min / 30.0,
         granule_offset=offset, granule_sigma=sigma, granule_amplitude=amplitude,
         granule_phase=random.uniform(0.0, 2 * np.pi, (n, 2)),
         nucleus_offset=random.normal(0.0, 0.05, 2), nucleus_axes=random.uniform([0.17, 0.14], [0.22, 0.18]),
         nucleus_angle=float(random.uniform(0.0, np.pi)), halo_angle=float(random.uniform(-np.pi, np.pi)),
-        halo=float((0.03, 0.35, 0.05)[kind] * random.uniform(0.5, 1.3)),
+        halo=float((0.03, 0.32, 0.05)[kind] * random.uniform(0.5, 1.3)),
         rim=float((0.13, 0.2, 0.05)[kind] * random.uniform(0.6, 1.3)),
-        dome=float((0.04, 0.07, 1.9)[kind] * random.uniform(0.5, 1.3)),
+        dome=float((0.06, 0.22, 1.9)[kind] * random.uniform(0.5, 1.3)),
         ruffle=np.maximum(ruffle, -0.3),
     )  # fmt: skip
 
@@ -142,13 +151,18 @@ def paint_cell(
     texture = look.texture.mixed(look.later, look.mixing * frame).at(dy + 500.0, dx + 500.0)
     ellipse = _ellipse(dy32, dx32, look, radius)
     nucleus = 1 / (1 + np.exp(np.clip((ellipse - 1) * 14, -30, 30)))
-    strength = (np.float32(0.045) + np.float32(0.095) * dome) * (1 - np.float32(0.65) * nucleus)
+    strength = (np.float32(0.028) + np.float32(0.148) * dome) * (1 - np.float32(0.65) * nucleus)
     value = texture * strength
     lift = look.dome * (3.0 if dead else 1.0) + (0.8 if dead else 0.0)
     value += np.float32(lift) * dome - np.float32(0.012)
     value -= np.float32(0.11) * np.exp(-(((ellipse - 1) * np.float32(7.0)) ** 2)) * (1 - dome * np.float32(0.2))
     rim = np.maximum(look.rim * (0.45 + 0.75 * look.ruffle), 0.0).astype(np.float32)[turn]
     value -= rim * np.exp(-(((depth - np.float32(0.5 * um)) * np.float32(1 / (0.42 * um))) ** 2))
+    wave = look.folds.at(dy + 500.0, dx + 500.0)
+    # thin lines along which the wave is zero, lighter between them: phase contrast leaves no mean over long distances
+    fold = 1 / (1 + (wave * np.float32(1 / _FOLD_WIDTH)) ** 2) ** 2 - np.float32(_MEAN_FOLD)
+    fold *= np.exp(-(((depth - np.float32(1.8 * um)) * np.float32(1 / (2.0 * um))) ** 2))
+    value -= np.float32(_FOLD_STRENGTH * look.rim) * fold
     value *= inside
     lobe = (0.25 + 0.75 * np.clip(np.cos(direction - look.halo_angle), 0, 1)).astype(np.float32)[turn]
     value += (

@@ -14,6 +14,9 @@ from phagostat.simulate.ranges import SceneParameters
 Floats = NDArray[np.float64]
 Domain = tuple[float, float, float, float]
 
+_CANDIDATES = 5  # places that are tried for a blob of a clump
+_OWN_ROOM = 0.7  # of the spacing: a place is free if no other blob is nearer
+
 
 @dataclass(frozen=True)
 class Spots:
@@ -50,11 +53,11 @@ def draw_cells(
     um = 1.0 / pixel_size_um
     n = max(2, round(parameters.cell_density_per_mm2 * area_mm2(domain, pixel_size_um)))
     radius = parameters.cell_radius_um * um * np.exp(random.normal(0.0, parameters.cell_radius_spread, n))
-    lot = random.uniform(0.0, 1.0, n)
+    lot = (random.permutation(n) + random.uniform(0.0, 1.0, n)) / n  # stratified: shares of kinds scatter little
     kind = np.where(lot < parameters.round_fraction, ROUND, SPREAD)
     kind[(lot >= parameters.round_fraction) & (lot < parameters.round_fraction + parameters.thick_fraction)] = THICK
     kind[0] = SPREAD
-    radius *= np.array([1.0, 0.72, 0.8])[kind]
+    radius *= np.array([1.0, 0.72, 0.7])[kind]
     position = np.empty((n, 2))
     position[0] = np.array(centre_yx) + random.normal(0.0, 0.3 * radius[0], 2)
     for cell in range(1, n):  # the candidate that is furthest from those that are there, so that cells rarely pile up
@@ -86,13 +89,21 @@ def draw_cells(
 
 
 def draw_clump(n_blobs: int, spacing_px: float, random: np.random.Generator) -> Floats:
-    """Give the (n, 2) offsets of a clump's blobs: each is stuck to one that is there, along a preferred axis."""
+    """Give the (n, 2) offsets of a clump's blobs: each is stuck to one that is there, along a preferred axis.
+
+    Of some places the first that is free is taken (else the freest), so that a clump grows in area, not in brightness:
+    real clumps have flat tops and steep sides.
+    """
     offsets = np.zeros((n_blobs, 2))
     axis = random.uniform(0.0, np.pi)
     for blob in range(1, n_blobs):
-        direction = axis + random.normal(0.0, 0.9) + np.pi * random.integers(2)
-        step = spacing_px * random.uniform(0.7, 1.2)
-        offsets[blob] = offsets[random.integers(blob)] + step * np.array([np.sin(direction), np.cos(direction)])
+        direction = axis + random.normal(0.0, 0.9, _CANDIDATES) + np.pi * random.integers(2, size=_CANDIDATES)
+        step = spacing_px * random.uniform(0.7, 1.2, _CANDIDATES)
+        ways = step[:, None] * np.stack([np.sin(direction), np.cos(direction)], axis=1)
+        places = offsets[random.integers(blob, size=_CANDIDATES)] + ways
+        away = places[:, None] - offsets[None, :blob]
+        room = np.minimum((away * away).sum(axis=2).min(axis=1), (_OWN_ROOM * spacing_px) ** 2)
+        offsets[blob] = places[int(np.argmax(room))]
     return np.asarray(offsets - offsets.mean(axis=0))
 
 
@@ -187,7 +198,7 @@ def draw_blobs(
     most = parameters.n_blobs_large
     n_blobs[large] = np.exp(random.uniform(np.log(0.25 * most), np.log(most), int(large.sum()))).astype(n_blobs.dtype)
     brightness = parameters.brightness_counts * np.exp(random.normal(0.0, parameters.brightness_spread, n_aggregates))
-    brightness[large] *= 0.6  # their blobs add up
+    brightness[large] *= 1.1  # large ones are thicker
     owners = np.repeat(np.arange(n_aggregates), n_blobs)
     clumps = [draw_clump(int(n), parameters.blob_spacing_sigma * sigma_px, random) for n in n_blobs]
     offsets = np.concatenate(clumps) if clumps else np.zeros((0, 2))

@@ -101,8 +101,8 @@ def calm() -> SceneOverrides:
     """Nothing happens by chance: no shifts, no blur, no bleaching, no change of light. Cells still move and eat."""
     still = {
         "focus_jitter_apx": 0.0, "bleaching_loss": 0.0, "illumination_drift": 0.0, "illumination_flicker": 0.0,
-        "vignette": 0.0, "lamp_gradient_drift": 0.0, "detached_fraction": 0.0, "pushed_fraction": 0.0,
-        "merging_fraction": 0.0, "unfocused_fraction": 0.0,
+        "vignette": 0.0, "fluorescence_vignette": 0.0, "lamp_gradient_drift": 0.0, "detached_fraction": 0.0,
+        "pushed_fraction": 0.0, "merging_fraction": 0.0, "unfocused_fraction": 0.0,
     }  # fmt: skip
     return SceneOverrides(parameters=still, no_random_shifts=True, no_random_blur=True)
 

@@ -114,6 +114,15 @@ class SceneSimulation:
             cells=self.cells, aggregates=self.aggregates, domain=for_cells, interval_min=self._interval_min,
             pixel_size_um=spec.pixel_size_um, parameters=parameters, random=spec.random(scene, _LIFE),
         )  # fmt: skip
+        self._tilt = fluorescence.Tilt.none()  # real aggregates are as blurred as they were where they lay
+        if self._material is None:
+            self._tilt = fluorescence.Tilt.of(
+                parameters,
+                centre_yx=np.array(centre),
+                side_px=min(self.shape_yx),
+                reduction=spec.reduction,
+                pixel_size_um=spec.pixel_size_um,
+            )
         self._draw_surroundings(on_glass)
 
     def _draw_surroundings(self, on_glass: Domain) -> None:
@@ -172,15 +181,15 @@ class SceneSimulation:
         origin = -(conditions.shift_yx_px[frame] if shift_yx_px is None else np.array(shift_yx_px))
         defocus = float(conditions.defocus_px[frame]) * self.spec.reduction
         fluorescence.paint_outside(
-            canvas, aggregates=self.aggregates, frame=frame, origin_yx=origin, defocus_px=defocus, own_defocus=True
+            canvas, aggregates=self.aggregates, frame=frame, origin_yx=origin, defocus_px=defocus, tilt=self._tilt
         )
         fluorescence.paint_inside(
             canvas, aggregates=self.aggregates, cells=self.cells, frame=frame, origin_yx=origin, defocus_px=defocus,
-            interval_min=self._interval_min, parameters=parameters, seat=self._seat,
+            tilt=self._tilt, interval_min=self._interval_min, parameters=parameters, seat=self._seat,
         )  # fmt: skip
         if self._material is None:
             for spots in (self._dust, self._haze):
-                fluorescence.paint_fixed(canvas, spots=spots, origin_yx=origin, defocus_px=defocus)
+                fluorescence.paint_fixed(canvas, spots=spots, origin_yx=origin, defocus_px=defocus, tilt=self._tilt)
             fluorescence.paint_cell_glow(
                 canvas, glow=self._glow, cells=self.cells, frame=frame, origin_yx=origin, defocus_px=defocus,
                 autofluorescence_counts=parameters.cell_autofluorescence_counts,
@@ -234,6 +243,8 @@ class SceneSimulation:
         tilt = self.conditions.gradient_yx[frame]
         y, x = (np.linspace(-1.0, 1.0, size, dtype=np.float32) for size in canvas.shape)
         loss = np.float32(self.parameters.vignette / 2)
+        if channel == AGGREGATES_CHANNEL and self._material is None:
+            loss += np.float32(self.parameters.fluorescence_vignette / 2)
         column = 1 - loss * y**2 + np.float32(tilt[0]) * y
         row = -loss * x**2 + np.float32(tilt[1]) * x
         canvas *= (column[:, None] + row[None]) * np.float32(self.conditions.illumination[frame, channel])
@@ -280,7 +291,7 @@ class SceneSimulation:
         """Give what lies on the glass in frame 0, ideally imaged, on the analysis grid in counts."""
         canvas = np.zeros(self.shape_yx, dtype=np.float32)
         fluorescence.paint_outside(
-            canvas, aggregates=self.aggregates, frame=0, origin_yx=np.zeros(2), defocus_px=0.0, own_defocus=False
+            canvas, aggregates=self.aggregates, frame=0, origin_yx=np.zeros(2), defocus_px=0.0, tilt=None
         )
         return reduce_by_mean(canvas, self.spec.reduction)
 
