@@ -18,6 +18,7 @@ AXES_REMEDY: Final = (
     "say the order of its pages, slowest first, with axes='TYX', axes='ZYX' or, with lengths, such as axes='TC2YX'"
 )
 MAX_PAGE_AXES: Final = 3
+MAX_PLANES: Final = 1 << 24
 _AXIS: Final = re.compile(r"([TCZ])(\d*)")
 _SECONDS_PER_UNIT: Final = {
     "": 1.0,
@@ -92,26 +93,21 @@ def stack_layout(opened: OpenTiff, *, axes: str | None) -> TiffLayout:
         If the file's axes cannot be told or are others.
     """
     notes: list[str] = []
-    offsets: tuple[int, ...] | None = None
-    if opened.imagej:
-        dialect, dims, count = "ImageJ TIFF", *_imagej_dimensions(opened)
-        if count > opened.n_pages == 1:
-            offsets = opened.contiguous_planes(count)
-    else:
-        dialect, dims = _shaped_dimensions(opened)
-        count = math.prod(n for _, n in dims or ())
-        if dims is not None and count > opened.n_pages == 1:
-            offsets = opened.contiguous_planes(count)
+    promised = _promised_planes(opened)
+    offsets = opened.contiguous_planes(promised) if promised > opened.n_pages == 1 else None
     n_stored = len(offsets) if offsets is not None else opened.n_pages
     if axes is not None:
         dims = given_dimensions(axes, max(n_stored, 1), path=opened.path)
-    elif dims is None:
+    else:
+        said = _imagej_dimensions(opened) if opened.imagej else _shaped_dimensions(opened)
         # pages one behind the other, with nothing said: what a movie looks like
-        dims = (("T", n_stored),)
-        if n_stored > 1:
+        dims = said if said is not None else (("T", n_stored),)
+        if n_stored > 1 and not opened.imagej and '"axes"' not in opened.description:
             notes.append(f"the file does not say what its {n_stored} pages are; they are taken as frames over time")
     lengths = dict(dims)
     n_promised = math.prod(lengths.values())
+    if n_promised > MAX_PLANES:
+        raise SourceError("the description promises more planes than a file can have", where=opened.path, found=lengths)
     if n_promised < n_stored:
         notes.append(f"the file has {n_stored} pages, of which its description names the first {n_promised}")
     elif n_promised > n_stored:
@@ -130,7 +126,9 @@ def stack_layout(opened: OpenTiff, *, axes: str | None) -> TiffLayout:
     )
     scene = TiffScene("image", n_frames, lengths.get("Z", 1), typical_format(opened), times)
     channels = tuple(Channel(k, f"channel {k}") for k in range(lengths.get("C", 1)))
-    return TiffLayout(dialect, (scene,), channels, opened.pixel_size_um, places, tuple(notes))
+    return TiffLayout(
+        "ImageJ TIFF" if opened.imagej else "TIFF", (scene,), channels, opened.pixel_size_um, places, tuple(notes)
+    )
 
 
 def given_dimensions(axes: str, n_pages: int, *, path: object) -> tuple[tuple[str, int], ...]:
@@ -211,17 +209,24 @@ def seconds_per(unit: str) -> float | None:
     return _SECONDS_PER_UNIT.get(unit.strip().lower())
 
 
-def _imagej_dimensions(opened: OpenTiff) -> tuple[tuple[tuple[str, int], ...] | None, int]:
-    """Axes that ImageJ says, slowest first, and the number of planes."""
+def _promised_planes(opened: OpenTiff) -> int:
+    """How many planes a description promises, which can be more than the file has pages; 1 where it says nothing."""
+    if opened.imagej:
+        images = parse_number(opened.imagej.get("images", "1"))
+        return int(images) if images is not None and 1 <= images < 1 << 31 else 1
+    return math.prod(_shaped(opened)[0][:-2])
+
+
+def _imagej_dimensions(opened: OpenTiff) -> tuple[tuple[str, int], ...] | None:
+    """Axes that ImageJ says, slowest first; None where it says none."""
     lengths = {}
     for letter, key in (("T", "frames"), ("Z", "slices"), ("C", "channels")):
         number = parse_number(opened.imagej.get(key, "1"))
         lengths[letter] = int(number) if number is not None and 1 <= number < 1 << 31 else 1
-    images = parse_number(opened.imagej.get("images", "1"))
-    count = int(images) if images is not None and 1 <= images < 1 << 31 else 1
+    count = _promised_planes(opened)
     dims = tuple((letter, n) for letter, n in lengths.items() if n > 1)
     if not dims and count > 1:
-        return None, count
+        return None
     if math.prod(lengths.values()) != count:
         said = ", ".join(f"{letter} {n}" for letter, n in lengths.items())
         raise SourceError(
@@ -238,7 +243,7 @@ def _imagej_dimensions(opened: OpenTiff) -> tuple[tuple[tuple[str, int], ...] | 
             found=f"ImageJ stack of {count} slices",
             remedy="set its frames in ImageJ (Image > Properties) and save it again, or give axes='TYX' or axes='ZYX'",
         )
-    return dims, count
+    return dims
 
 
 def _imagej_interval_s(opened: OpenTiff) -> float | None:
@@ -247,31 +252,37 @@ def _imagej_interval_s(opened: OpenTiff) -> float | None:
     return interval * factor if interval is not None and factor is not None and interval > 0 else None
 
 
-def _shaped_dimensions(opened: OpenTiff) -> tuple[str, tuple[tuple[str, int], ...] | None]:
-    """Axes in tifffile's own JSON description, slowest first; None where the pages run along one unnamed axis."""
+def _shaped(opened: OpenTiff) -> tuple[tuple[int, ...], str]:
+    """Shape and axes in tifffile's own JSON description; empty where it has none."""
     try:
         document = json.loads(opened.description) if opened.description.startswith("{") else {}
-        shape = [int(n) for n in document["shape"]]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return "TIFF", None
+        shape = tuple(int(n) for n in document["shape"])
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
+        return (), ""
     axes = str(document.get("axes", ""))
-    if len(axes) != len(shape) or axes[-2:] != "YX":
-        axes = ""
+    if any(n < 1 for n in shape) or len(shape) < 2 or math.prod(shape) >= 1 << 62:
+        return (), ""
+    return shape, axes if len(axes) == len(shape) and axes[-2:] == "YX" else ""
+
+
+def _shaped_dimensions(opened: OpenTiff) -> tuple[tuple[str, int], ...] | None:
+    """Axes that tifffile said, slowest first; None where the pages run along one unnamed axis."""
+    shape, axes = _shaped(opened)
     outer = [(letter, n) for letter, n in zip(axes or "?" * len(shape), shape, strict=True)][:-2]
     if axes:
         outer = [(letter, n) for letter, n in outer if n > 1 or letter in "TCZ"]
     else:
         outer = [(letter, n) for letter, n in outer if n > 1]
     if math.prod(n for _, n in outer) != opened.n_pages and opened.n_pages != 1:
-        return "TIFF", None  # pages were appended one by one: the description is of the first alone
+        return None  # pages were appended one by one: the description is of the first alone
     if len(outer) <= 1 and not axes:
-        return "TIFF", (("T", outer[0][1]),) if outer else None
+        return (("T", outer[0][1]),) if outer else None
     letters = [letter for letter, _ in outer]
     if not set(letters) <= set("TCZ") or len(set(letters)) < len(letters) or len(outer) > MAX_PAGE_AXES:
         raise SourceError(
             "which of its axes is time cannot be told" if not axes else "has axes other than T, C, Z, Y, X",
             where=opened.path,
-            found=f"shape {tuple(shape)}, axes {axes or 'not said'}",
+            found=f"shape {shape}, axes {axes or 'not said'}",
             remedy=AXES_REMEDY,
         )
-    return "TIFF", tuple(outer)
+    return tuple(outer)

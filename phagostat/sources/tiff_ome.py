@@ -16,10 +16,9 @@ from phagostat.model.errors import MetadataError, SourceError
 from phagostat.sources.channel_light import is_fluorescent
 from phagostat.sources.metadata_xml import parse_number, parse_xml
 from phagostat.sources.tiff_file import DTYPES, SQUARE_TOLERANCE, OpenTiff, PlaneFormat, open_tiff
-from phagostat.sources.tiff_layout import PagePlace, PlaneKey, TiffLayout, TiffScene, seconds_per
+from phagostat.sources.tiff_layout import MAX_PLANES, PagePlace, PlaneKey, TiffLayout, TiffScene, seconds_per
 from phagostat.sources.times import since_first
 
-MAX_PLANES: Final = 1 << 24
 _UM_PER: Final = {
     "µm": 1.0,
     "\u03bcm": 1.0,
