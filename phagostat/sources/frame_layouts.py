@@ -23,6 +23,9 @@ from phagostat.sources.natural_order import natural_key
 PICTURE_SUFFIXES: Final = (".png", ".tif", ".tiff")
 RELEASED_CHANNELS: Final = (("normalized_aggregate", True), ("normalized_cell", False))
 """Folders of the released layout that are read, in channel order, and whether they show fluorescence."""
+SEARCHED_DEPTH: Final = 4
+"""From the root of the released data set: condition, acquisition, scene, channel."""
+MAX_SEARCHED_FOLDERS: Final = 2000
 
 _RELEASED_SCENE: Final = re.compile(r"scene_(\d+)")
 
@@ -69,15 +72,28 @@ class _Listing:
     folders: tuple[str, ...]
 
 
-def holds_pictures(folder: Path, *, depth: int = 3) -> bool:
-    """Whether a folder, or one of its folders down to ``depth``, holds a PNG or TIFF."""
-    try:
-        listing = _list(folder)
-    except SourceError:
-        return False
-    return bool(listing.pictures) or (
-        depth > 0 and any(holds_pictures(folder / name, depth=depth - 1) for name in listing.folders)
-    )
+def holds_pictures(folder: Path, *, depth: int = SEARCHED_DEPTH) -> bool:
+    """Whether a folder, or one of its folders down to ``depth``, holds a PNG or TIFF.
+
+    Only the first folders of a large tree are looked into, so that a whole disk is soon refused.
+    """
+    level = [folder]
+    looked_into = 0
+    for _ in range(depth + 1):
+        below: list[Path] = []
+        for place in level:
+            looked_into += 1
+            if looked_into > MAX_SEARCHED_FOLDERS:
+                return False
+            try:
+                listing = _list(place)
+            except SourceError:
+                continue
+            if listing.pictures:
+                return True
+            below.extend(place / name for name in listing.folders)
+        level = below
+    return False
 
 
 def folder_layout(root: Path) -> FolderLayout:
