@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phagostat.folds.ledger import LedgerState
-from phagostat.folds.movement import find_movement
+from phagostat.folds.movement import SLACK_FRAMES, find_movement
 
 Floats = NDArray[np.float64]
 
@@ -133,8 +133,8 @@ def aggregate_fates(state: LedgerState, options: FateOptions | None = None) -> F
     home = _without_dips(_carried_forward(seen, whole), whole, limits)
     movement = find_movement(state, home, limits)
     elsewhere = movement.elsewhere_um2
-    carried = (movement.carried_from >= 0) & (np.arange(len(used))[:, None] >= movement.carried_from)
-    area = _carried_forward(np.where(in_view, np.where(carried, 0, home + elsewhere), np.nan), whole)
+    area = _carried_off(home + elsewhere, movement.carried_from)
+    area = _carried_forward(np.where(in_view, area, np.nan), whole)
     elsewhere = np.minimum(elsewhere, area)
     passing = _passing(state, seen, limits)
     detached = np.where(passing | (movement.carried_from >= 0), -1, _detached(state, area, limits))
@@ -180,6 +180,16 @@ def _carried_forward(values: Floats, first: Floats) -> Floats:
         row[unknown] = last[unknown]
         last = row
     return filled
+
+
+def _carried_off(area: Floats, carried_from: NDArray[np.int64]) -> Floats:
+    """Areas without what moves off, from the last frame on that shows it in its place: the cell has hold of it."""
+    taken = area.copy()
+    for i in np.flatnonzero(carried_from >= 0).tolist():
+        start = int(carried_from[i])
+        level = area[min(start + SLACK_FRAMES, len(area) - 1), i]
+        taken[start:, i] = np.minimum(area[start:, i], level)
+    return taken
 
 
 def _without_dips(area: Floats, whole: Floats, limits: FateOptions) -> Floats:

@@ -37,7 +37,7 @@ class LedgerOptions:
     """
 
     gate_um: float = 1.44
-    max_scale_error: float = 0.08
+    max_scale_error: float = 0.04
     patience_frames: int = 3
 
 
@@ -325,7 +325,7 @@ def step(state: LedgerState, record: LedgerRecord, options: LedgerOptions | None
     position[whole] = record.position_um[own[whole]]
     label_area, outside = np.zeros(n), np.zeros(n)
     label_area[whole] = record.label_area_um2[own[whole]]
-    outside[whole] = record.outside_um2[own[whole]] / scale
+    outside[whole] = record.outside_um2[own[whole]]
     strangers = list(state.strangers)
     strange = (4 * record.outside_um2 > record.label_area_um2) & ~record.cut_off
     strange[own[own >= 0]] = False
@@ -342,7 +342,7 @@ def step(state: LedgerState, record: LedgerRecord, options: LedgerOptions | None
         True,
         None,
         scale,
-        area / scale,
+        area,
         np.where(record.valid_fraction < 1, np.nan, record.light),
         position,
         label_area,
@@ -392,18 +392,14 @@ def _home_labels(reference: NDArray[Any], row: NDArray[np.intp], area: NDArray[A
 
 
 def _scale(state: LedgerState, area_um2: Floats) -> float:
-    """Area against the reference's of what was whole in the last used frame: median weighted by area; 1 if unknown."""
+    """Median of area over reference area, of what was whole in the last used frame; 1 if that is too little to tell."""
     whole = state.reference.area_um2
     before = next((entry.area_um2 for entry in reversed(state.entries) if entry.used), whole)
     known = np.isfinite(area_um2) & np.isfinite(before) & (whole > 0)
     ratio = np.divide(area_um2, whole, out=np.full(len(whole), np.nan), where=known)
     earlier = np.divide(before, whole, out=np.full(len(whole), np.nan), where=known)
-    untouched = np.flatnonzero((np.abs(earlier - 1) <= _UNTOUCHED) & (np.abs(ratio - 1) <= 3 * _UNTOUCHED))
-    if len(untouched) < _FEWEST:
-        return 1.0
-    order = untouched[np.argsort(ratio[untouched], kind="stable")]
-    weight = np.cumsum(whole[order])
-    return float(ratio[order[np.searchsorted(weight, weight[-1] / 2)]])
+    untouched = (np.abs(earlier - 1) <= _UNTOUCHED) & (np.abs(ratio - 1) <= 3 * _UNTOUCHED)
+    return float(np.median(ratio[untouched])) if untouched.sum() >= _FEWEST else 1.0
 
 
 def _seen(stranger: Stranger, entry: int, record: LedgerRecord, label: int) -> Stranger:

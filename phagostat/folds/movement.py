@@ -13,7 +13,7 @@ from phagostat.folds.ledger import LedgerState
 Floats = NDArray[np.float64]
 Times = NDArray[np.intp]
 
-_SLACK_FRAMES = 3  # used frames between losing sight of something and seeing it again
+SLACK_FRAMES = 3  # used frames between losing sight of something and seeing it again
 
 
 class MovementLimits(Protocol):
@@ -42,7 +42,8 @@ class Movement:
     elsewhere_um2 : (u, n) float64
         Area at places on the glass that it was moved to, or on its way there.
     carried_from : (n,) int64
-        Number of the last used frame that shows it in its place, if it moves off whole and never rests again; -1.
+        Number of the last used frame that shows it in its place, if it, or a large part of it, moves off in one piece
+        and does not come to rest; -1.
     """
 
     elsewhere_um2: Floats
@@ -107,8 +108,8 @@ def find_movement(state: LedgerState, home: Floats, limits: MovementLimits) -> M
             arrivals.append((i, _Sighting(chosen[some], position[chosen[some], i], rest[some], end)))
     strangers = _strangers(state, n_times, limits)
     arrivals += [(-1, sighting) for sighting in strangers if sighting.end >= 0]
-    _settle(state, arrivals, elsewhere, home, position, limits)
-    carried = _carried(state, home, elsewhere, (position, label_area, distance), strangers, limits)
+    _settle(state, arrivals, elsewhere, home, home + outside, position, limits)
+    carried = _carried(state, home + elsewhere, label_area, distance, strangers, limits)
     return Movement(elsewhere, carried)
 
 
@@ -127,7 +128,7 @@ def rest_ends(times: Times, position_um: Floats, *, n_times: int, limits: Moveme
         ``rest_um``: largest distance from the mean place of the frames so far; ``rest_frames``: least number of
         frames, half of it where they last to the end.
     """
-    if len(times) and times[-1] == n_times - 1 and len(times) <= _SLACK_FRAMES:
+    if len(times) and times[-1] == n_times - 1 and len(times) <= SLACK_FRAMES:
         return int(times[-1])  # only just moved: not yet told
     end = -1
     start = 0
@@ -137,7 +138,7 @@ def rest_ends(times: Times, position_um: Floats, *, n_times: int, limits: Moveme
             middle = position_um[resting].mean(axis=0)
             if np.hypot(*(position_um[later] - middle)) <= limits.rest_um:
                 resting.append(later)
-            elif later - resting[-1] > _SLACK_FRAMES:
+            elif later - resting[-1] > SLACK_FRAMES:
                 break
         last = resting[-1]
         to_the_end = times[last] == n_times - 1
@@ -171,6 +172,7 @@ def _settle(
     arrivals: list[tuple[int, _Sighting]],
     elsewhere: Floats,
     home: Floats,
+    present: Floats,
     position: Floats,
     limits: MovementLimits,
 ) -> None:
@@ -189,9 +191,10 @@ def _settle(
                 continue
             followed = np.flatnonzero(np.isfinite(position[: start + 1, i, 0]))
             place = position[followed[-1], i] if len(followed) else reference.position_um[i]
-            seen = max(last_whole(home[:, i], whole[i], start, 0.7), int(followed[-1]) if len(followed) else -1)
+            with_it = np.flatnonzero(present[: start + 1, i] >= whole[i] - lacking[i] + 0.7 * size)
+            seen = int(with_it[-1]) if len(with_it) else -1
             distance = float(np.hypot(*(place - arrival.position_um[0])))
-            if start - seen > _SLACK_FRAMES or distance > limits.search_um:
+            if start - seen > SLACK_FRAMES or distance > limits.search_um:
                 continue
             cost = distance + 2 * abs(np.log(lacking[i] / size))
             if cost < best_cost:
@@ -209,32 +212,35 @@ def _settle(
 
 def _carried(
     state: LedgerState,
-    home: Floats,
-    elsewhere: Floats,
-    followed: tuple[Floats, Floats, Floats],
+    left: Floats,
+    label_area: Floats,
+    distance: Floats,
     strangers: list[_Sighting],
     limits: MovementLimits,
 ) -> NDArray[np.int64]:
-    """Last used frame before each was carried off whole, -1 where it was not."""
-    _, label_area, distance = followed
+    """Last used frame before each, or a large part of it, was carried off whole; -1 where it was not."""
     whole = state.reference.area_um2
     found = np.full(len(whole), -1, np.int64)
-    left = home + elsewhere
-    for i in np.flatnonzero((left[-1] < 0.5 * whole) & (whole > 0)).tolist():
-        start = last_whole(left[:, i], whole[i], len(left) - 1, limits.whole_fraction)
-        if start < 0 or start + _SLACK_FRAMES >= len(left):
-            continue
-        soon = slice(start + 1, start + 1 + _SLACK_FRAMES)
-        intact = (
-            (distance[soon, i] > 2.5 * limits.moved_um)
-            & (label_area[soon, i] >= 0.8 * whole[i])
-            & (label_area[soon, i] <= 1.25 * whole[i])
-        )
-        if intact.any() or any(
-            start < s.times[0] <= start + _SLACK_FRAMES
-            and np.hypot(*(s.position_um[0] - state.reference.position_um[i])) <= limits.search_um
-            and 0.8 * whole[i] <= s.area_um2[0] <= 1.25 * whole[i]
+    if len(left) <= SLACK_FRAMES:
+        return found
+    drop = left[:-SLACK_FRAMES] - left[SLACK_FRAMES:]
+    steepest = drop.argmax(axis=0)
+    size = drop.max(axis=0)
+    for i in np.flatnonzero((size >= 0.3 * whole) & (whole > 0)).tolist():
+        window = left[steepest[i] : steepest[i] + SLACK_FRAMES, i]
+        start = int(steepest[i]) + last_whole(window, window[0] - 0.15 * size[i], SLACK_FRAMES, 1.0)
+        soon = slice(start + 1, start + 1 + SLACK_FRAMES)
+        place = state.reference.position_um[i]
+        moving = label_area[soon, i][distance[soon, i] > 2.5 * limits.moved_um]
+        if _alike(moving, whole[i]).any() or any(
+            start < s.times[0] <= start + SLACK_FRAMES
+            and _alike(s.area_um2[:1], size[i])[0]
+            and np.hypot(*(s.position_um[0] - place)) <= limits.search_um
             for s in strangers
         ):
             found[i] = start
     return found
+
+
+def _alike(area: Floats, size: float) -> NDArray[np.bool_]:
+    return np.asarray((area >= 0.85 * size) & (area <= 1.2 * size))

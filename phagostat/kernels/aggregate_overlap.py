@@ -43,6 +43,7 @@ class Territories:
     """
 
     image: NDArray[np.uint16]
+    light: NDArray[np.float32]
     y_px: NDArray[np.int32]
     x_px: NDArray[np.int32]
     index: NDArray[np.intp]
@@ -58,7 +59,9 @@ class TerritoryMeasures:
     places: NDArray[np.void]
 
 
-def prepare_territories(labels: NDArray[np.uint16], *, margin_px: int = 3) -> Territories:
+def prepare_territories(
+    labels: NDArray[np.uint16], reference_frame: NDArray[np.integer], *, background: float, margin_px: int = 3
+) -> Territories:
     """Territories of the reference aggregates.
 
     Parameters
@@ -87,7 +90,10 @@ def prepare_territories(labels: NDArray[np.uint16], *, margin_px: int = 3) -> Te
     edge = np.zeros(n + 1, np.bool_)
     for line in (image[0], image[-1], image[:, 0], image[:, -1]):
         edge[line] = True
-    return Territories(image, y.astype(np.int32), x.astype(np.int32), index, np.bincount(index, minlength=n), edge[1:])
+    light = reference_frame.astype(np.float32) - np.float32(background)
+    return Territories(
+        image, light, y.astype(np.int32), x.astype(np.int32), index, np.bincount(index, minlength=n), edge[1:]
+    )
 
 
 def measure_territories(
@@ -100,6 +106,8 @@ def measure_territories(
     background: float,
     threshold_counts: float,
     bleaching_factor: float = 1.0,
+    kept_ratio: float = 0.5,
+    halo_fraction: float = 0.5,
 ) -> TerritoryMeasures:
     """Where this frame's aggregates lie in the territories of the reference's, and what is left in those.
 
@@ -156,10 +164,9 @@ def measure_territories(
     own = labels.ravel()[flat]
     label = np.where(own > 0, own, cv2.dilate(labels, np.ones((3, 3), np.uint8)).ravel()[flat])
     y, x = np.divmod(flat, width)
-    on_y, on_x = y - move[0], x - move[1]
-    seen = (on_y >= 0) & (on_x >= 0) & (on_y < frame.shape[0]) & (on_x < width)
-    reference = np.zeros(flat.size, np.intp)
-    reference[seen] = territories.image.ravel()[on_y[seen] * width + on_x[seen]]
+    reference, before = _on_the_glass(territories, y - shift_yx_px[0] / factor, x - shift_yx_px[1] / factor)
+    now = (frame.ravel()[flat] - background) / bleaching_factor
+    reference[(now < kept_ratio * before) | (before < halo_fraction * threshold_counts)] = 0
 
     n = territories.size_px.size
     places = np.zeros(n, PLACES)
@@ -174,6 +181,24 @@ def measure_territories(
     places["light_counts"] = light / bleaching_factor
     places["valid_fraction"] = inside / np.maximum(territories.size_px, 1)
     return TerritoryMeasures(_overlaps(reference, label, part, own > 0), places)
+
+
+def _on_the_glass(
+    territories: Territories, y: NDArray[np.float64], x: NDArray[np.float64]
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Territory and light of the reference frame at places of its grid, 0 outside of it; light by interpolation."""
+    height, width = territories.image.shape
+    near_y, near_x = np.rint(y).astype(np.intp), np.rint(x).astype(np.intp)
+    seen = (near_y >= 0) & (near_x >= 0) & (near_y < height) & (near_x < width)
+    reference = np.zeros(y.size, np.intp)
+    reference[seen] = territories.image.ravel()[near_y[seen] * width + near_x[seen]]
+    low_y = np.clip(np.floor(y).astype(np.intp), 0, height - 2)
+    low_x = np.clip(np.floor(x).astype(np.intp), 0, width - 2)
+    part_y, part_x = np.clip(y - low_y, 0, 1), np.clip(x - low_x, 0, 1)
+    flat, start = territories.light.ravel(), low_y * width + low_x
+    above = flat[start] * (1 - part_x) + flat[start + 1] * part_x
+    below = flat[start + width] * (1 - part_x) + flat[start + width + 1] * part_x
+    return reference, above * (1 - part_y) + below * part_y
 
 
 def _parts_above(frame: NDArray[np.integer], cut: float) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
