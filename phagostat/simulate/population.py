@@ -108,15 +108,15 @@ def draw_clump(n_blobs: int, spacing_px: float, random: np.random.Generator) -> 
 
 
 def place_clumps(
-    *, domain: Domain, shape_yx: tuple[int, int], pixel_size_um: float, parameters: SceneParameters,
-    random: np.random.Generator,
+    *, domain: Domain, shape_yx: tuple[int, int], pixel_size_um: float, clustered_fraction: float,
+    parameters: SceneParameters, random: np.random.Generator,
 ) -> Floats:  # fmt: skip
     """Draw where clumps lie; the field of frame 0 has at least the promised number, and never fewer than four."""
     n = round(parameters.clump_density_per_mm2 * area_mm2(domain, pixel_size_um))
     field: Domain = (0.0, 0.0, float(shape_yx[0]), float(shape_yx[1]))
     least = max(4, int(np.ceil(parameters.n_clumps_min_per_mm2 * area_mm2(field, pixel_size_um))))
     position = scatter(n, domain, random)
-    companions = np.flatnonzero(random.uniform(0.0, 1.0, n) < parameters.clustered_fraction)
+    companions = np.flatnonzero(random.uniform(0.0, 1.0, n) < clustered_fraction)
     free = np.setdiff1d(np.arange(n), companions)
     if len(free):  # some lie near another one, wherever that is
         spread = parameters.cluster_um / pixel_size_um

@@ -29,6 +29,7 @@ Floats = NDArray[np.float64]
 Counts = NDArray[np.uint16]
 
 _CONDITIONS, _CELLS, _AGGREGATES, _LIFE, _FIXED, _NOISE, _REAL = range(1, 8)
+_REAL_CLUSTERED = 0.15  # share of real cut-outs that lie near another one; fewer, because most were cut out together
 _LEAST_BLUR_PX = 0.05  # a narrower Gaussian changes no pixel by a count
 
 
@@ -94,8 +95,9 @@ class SceneSimulation:
             )
         random = spec.random(scene, _AGGREGATES)
         anchor = place_clumps(
-            domain=on_glass, shape_yx=self.shape_yx, pixel_size_um=spec.pixel_size_um, parameters=parameters,
-            random=random,
+            domain=on_glass, shape_yx=self.shape_yx, pixel_size_um=spec.pixel_size_um,
+            clustered_fraction=parameters.clustered_fraction if self._material is None else _REAL_CLUSTERED,
+            parameters=parameters, random=random,
         )  # fmt: skip
         if self._material is None:
             elements = draw_blobs(
