@@ -8,7 +8,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from phagostat.folds.ledger import LedgerState
+from phagostat.folds.fate_options import FateOptions
+from phagostat.folds.ledger import LedgerState, Stranger
 from phagostat.folds.movement import SLACK_FRAMES, find_movement
 
 Floats = NDArray[np.float64]
@@ -24,49 +25,6 @@ class Fate(StrEnum):
     DETACHED = "detached"
     CENSORED = "censored"
     PASSING = "passing"
-
-
-@dataclass(frozen=True)
-class FateOptions:
-    """Limits of what counts as what.
-
-    Parameters
-    ----------
-    gone_fraction
-        Less than this share of the reference area: absent.
-    whole_fraction
-        At least this share: nothing was taken.
-    return_frames
-        An aggregate that is back for this many used frames had not been eaten in between.
-    rest_um, rest_frames
-        What moves no further than this from its mean place over this many used frames lies on the glass.
-    moved_um
-        Displacements below are no movement.
-    search_um
-        How far away an aggregate is looked for that vanished from its place.
-    min_moved_um2
-        Smaller areas in no territory are left out.
-    passing_frames
-        What was not in its place before, and leaves it again after no more than this many used frames around the
-        reference frame, never lay on the glass.
-    trace_fraction
-        An aggregate that vanishes from one used frame to the next, and leaves less than this share of its light in
-        its place and nothing like it nearby, was washed away: what is eaten dims, or moves off with the cell.
-    min_traced_um2
-        Of smaller ones this cannot be told: they fall below the smallest area that is labelled as they dim.
-    """
-
-    gone_fraction: float = 0.15
-    whole_fraction: float = 0.85
-    return_frames: int = 5
-    rest_um: float = 0.15
-    rest_frames: int = 8
-    moved_um: float = 0.4
-    search_um: float = 6.0
-    min_moved_um2: float = 0.25
-    passing_frames: int = 10
-    trace_fraction: float = 0.25
-    min_traced_um2: float = 0.85
 
 
 @dataclass(frozen=True)
@@ -216,42 +174,42 @@ def _without_dips(area: Floats, whole: Floats, limits: FateOptions) -> Floats:
 
 
 def _detached(state: LedgerState, area: Floats, limits: FateOptions) -> NDArray[np.int64]:
-    """Index of the first used frame without each aggregate that was washed away, else -1."""
-    used = [entry for entry in state.entries if entry.used]
+    """Number of the first used frame without each aggregate that was washed away, else -1."""
+    used = [number for number, entry in enumerate(state.entries) if entry.used]
     reference = state.reference
-    index_of = {id(entry): k for k, entry in enumerate(state.entries)}
+    whole = reference.area_um2
     found = np.full(area.shape[1], -1, np.int64)
-    left = area / np.maximum(reference.area_um2, 1e-9)
+    left = area / np.maximum(whole, 1e-9)
     gone = _for_good(left < limits.gone_fraction)
-    every = np.diff([entry.frame for entry in state.entries]).min(initial=1) if len(state.entries) > 1 else 1
-    for i in np.flatnonzero(gone > 0):
+    around = _strangers_by_entry(state.strangers)
+    for i in np.flatnonzero((gone > 0) & (whole >= limits.min_traced_um2)).tolist():
         now = int(gone[i])
-        entry, before = used[now], used[now - 1]
-        light = entry.light[i] / reference.light[i] if reference.light[i] > 0 else np.nan
-        if (
-            reference.area_um2[i] >= limits.min_traced_um2
-            and left[now - 1, i] >= limits.whole_fraction
+        entry, before = state.entries[used[now]], state.entries[used[now - 1]]
+        traceless = (
+            left[now - 1, i] >= limits.whole_fraction
+            and used[now] - used[now - 1] == 1
             and np.isfinite(before.area_um2[i])
-            and entry.frame - before.frame <= every
-            and light < limits.trace_fraction
-            and not _alike_nearby(state, index_of[id(entry)], i, limits)
-        ):
+            and entry.light[i] < limits.trace_fraction * reference.light[i]
+            and not np.isfinite(entry.position_um[i, 0])
+        )
+        if traceless and used[now] in around:
+            place, size = around[used[now]]
+            distance = np.hypot(*(place - reference.position_um[i]).T)
+            alike = (size >= 0.5 * whole[i]) & (size <= 2 * whole[i]) & (distance <= 2 * limits.search_um)
+            traceless = not alike.any()
+        if traceless:
             found[i] = now
     return found
 
 
-def _alike_nearby(state: LedgerState, entry: int, i: int, limits: FateOptions) -> bool:
-    """Whether something that may be the aggregate on its way shows in this frame."""
-    reference = state.reference
-    if np.isfinite(state.entries[entry].position_um[i, 0]):
-        return True
-    for stranger in state.strangers:
-        if entry in stranger.entries:
-            k = stranger.entries.index(entry)
-            distance = np.hypot(*(np.array(stranger.position_um[k]) - reference.position_um[i]))
-            if distance <= 2 * limits.search_um and 0.5 <= stranger.area_um2[k] / reference.area_um2[i] <= 2:
-                return True
-    return False
+def _strangers_by_entry(strangers: tuple[Stranger, ...]) -> dict[int, tuple[Floats, Floats]]:
+    """Positions and areas of all strangers, by the entry that they were seen in."""
+    seen: dict[int, list[tuple[float, float, float]]] = {}
+    for stranger in strangers:
+        for entry, (y, x), area in zip(stranger.entries, stranger.position_um, stranger.area_um2, strict=True):
+            seen.setdefault(entry, []).append((y, x, area))
+    tables = {entry: np.array(rows) for entry, rows in seen.items()}
+    return {entry: (table[:, :2], table[:, 2]) for entry, table in tables.items()}
 
 
 def _for_good(state: NDArray[np.bool_]) -> NDArray[np.int64]:

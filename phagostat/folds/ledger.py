@@ -173,12 +173,15 @@ class LedgerState:
         (n, 2) last usable positions.
     strangers
         Everything else that was seen.
+    watched
+        Those that are still looked for: index into ``strangers``, and used frames since it was seen.
     """
 
     reference: ReferenceAggregates
     entries: tuple[LedgerEntry, ...]
     last_um: Floats
     strangers: tuple[Stranger, ...]
+    watched: tuple[tuple[int, int], ...] = ()
 
 
 def ledger_record(
@@ -302,11 +305,7 @@ def step(state: LedgerState, record: LedgerRecord, options: LedgerOptions | None
         return _unused(state, record, f"untouched aggregates have {scale:.2f} of their area", scale)
 
     now = len(state.entries)
-    recent = [
-        index
-        for index, stranger in enumerate(state.strangers)
-        if sum(entry.used for entry in state.entries[stranger.entries[-1] + 1 :]) < limits.patience_frames
-    ]
+    recent = [index for index, _ in state.watched]
     known = np.concatenate(
         [state.last_um, np.array([state.strangers[i].position_um[-1] for i in recent]).reshape(-1, 2)]
     )
@@ -329,13 +328,17 @@ def step(state: LedgerState, record: LedgerRecord, options: LedgerOptions | None
     strangers = list(state.strangers)
     strange = (4 * record.outside_um2 > record.label_area_um2) & ~record.cut_off
     strange[own[own >= 0]] = False
-    for index, label in zip(recent, others.tolist(), strict=True):
+    watched = []
+    for (index, absent), label in zip(state.watched, others.tolist(), strict=True):
         if label >= 0 and strange[label]:
             strangers[index] = _seen(strangers[index], now, record, label)
             strange[label] = False
-    nothing = Stranger((), (), (), ())
+            watched.append((index, 0))
+        elif absent + 1 < limits.patience_frames:
+            watched.append((index, absent + 1))
     appeared = np.flatnonzero(strange).tolist()
-    strangers.extend(_seen(nothing, now, record, label) for label in appeared)
+    watched.extend((len(strangers) + k, 0) for k in range(len(appeared)))
+    strangers.extend(_seen(Stranger((), (), (), ()), now, record, label) for label in appeared)
     entry = LedgerEntry(
         record.frame,
         record.time_s,
@@ -350,7 +353,9 @@ def step(state: LedgerState, record: LedgerRecord, options: LedgerOptions | None
         len(appeared),
     )
     last = np.where(whole[:, None], position, state.last_um)
-    return replace(state, entries=(*state.entries, entry), last_um=last, strangers=tuple(strangers))
+    return replace(
+        state, entries=(*state.entries, entry), last_um=last, strangers=tuple(strangers), watched=tuple(watched)
+    )
 
 
 def fold(

@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from phagostat.folds.fate_options import FateOptions
 from phagostat.folds.ledger import LedgerState
 
 Floats = NDArray[np.float64]
 Times = NDArray[np.intp]
 
-SLACK_FRAMES = 3  # used frames between losing sight of something and seeing it again
-
-
-class MovementLimits(Protocol):
-    """What :func:`find_movement` reads of its options; see :class:`~phagostat.folds.fates.FateOptions`."""
-
-    @property
-    def rest_um(self) -> float: ...
-    @property
-    def rest_frames(self) -> int: ...
-    @property
-    def moved_um(self) -> float: ...
-    @property
-    def search_um(self) -> float: ...
-    @property
-    def whole_fraction(self) -> float: ...
-    @property
-    def min_moved_um2(self) -> float: ...
+SLACK_FRAMES = 3
+"""Used frames between losing sight of something and seeing it again."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +35,24 @@ class Movement:
 
 
 @dataclass(frozen=True)
+class _Following:
+    """Where the labels lie that n reference aggregates were followed to, in u used frames.
+
+    Parameters
+    ----------
+    position_um : (u, n, 2) float64
+    label_area_um2, outside_um2 : (u, n) float64
+    distance_um : (u, n) float64
+        From the place in the reference frame.
+    """
+
+    position_um: Floats
+    label_area_um2: Floats
+    outside_um2: Floats
+    distance_um: Floats
+
+
+@dataclass(frozen=True)
 class _Sighting:
     """Something followed: when, where, area in no reference aggregate's place, and the last time it rests or -1."""
 
@@ -60,7 +62,7 @@ class _Sighting:
     end: int
 
 
-def find_movement(state: LedgerState, home: Floats, limits: MovementLimits) -> Movement:
+def find_movement(state: LedgerState, home: Floats, limits: FateOptions) -> Movement:
     """Tell what was moved along the glass from what is carried.
 
     Parameters
@@ -84,15 +86,11 @@ def find_movement(state: LedgerState, home: Floats, limits: MovementLimits) -> M
     was followed, the place belongs to the aggregate that was followed; something at rest that came out of nothing
     belongs to the aggregate that vanished nearby at that time.
     """
-    used = [entry for entry in state.entries if entry.used]
-    position = np.stack([entry.position_um for entry in used])
-    outside = np.stack([entry.outside_um2 for entry in used])
-    label_area = np.stack([entry.label_area_um2 for entry in used])
-    whole = state.reference.area_um2
-    n_times = len(used)
-    distance = np.hypot(*np.moveaxis(position - state.reference.position_um, 2, 0))
+    follow = _following(state)
+    position, outside = follow.position_um, follow.outside_um2
+    n_times = len(home)
     elsewhere = np.zeros_like(home)
-    missing = np.maximum(whole - home, 0)
+    missing = np.maximum(state.reference.area_um2 - home, 0)
     arrivals: list[tuple[int, _Sighting]] = []
     for i in np.flatnonzero((outside >= limits.min_moved_um2).any(axis=0)).tolist():
         times = np.flatnonzero(outside[:, i] > 0)
@@ -100,20 +98,33 @@ def find_movement(state: LedgerState, home: Floats, limits: MovementLimits) -> M
         if end < 0:
             continue
         chosen = times[times <= end]
-        own = np.where(distance[chosen, i] > limits.moved_um, np.minimum(outside[chosen, i], missing[chosen, i]), 0)
+        moved = follow.distance_um[chosen, i] > limits.moved_um
+        own = np.where(moved, np.minimum(outside[chosen, i], missing[chosen, i]), 0)
         elsewhere[chosen, i] = own
+        # What is more than the aggregate itself lacks came from another one.
         rest = outside[chosen, i] - own
         some = rest >= limits.min_moved_um2
         if some.sum() >= limits.rest_frames // 2:
             arrivals.append((i, _Sighting(chosen[some], position[chosen[some], i], rest[some], end)))
     strangers = _strangers(state, n_times, limits)
     arrivals += [(-1, sighting) for sighting in strangers if sighting.end >= 0]
-    _settle(state, arrivals, elsewhere, home, home + outside, position, limits)
-    carried = _carried(state, home + elsewhere, label_area, distance, strangers, limits)
+    elsewhere += _settled(state, arrivals, home=home, elsewhere=elsewhere, follow=follow, limits=limits)
+    carried = _carried(state, home + elsewhere, strangers, follow=follow, limits=limits)
     return Movement(elsewhere, carried)
 
 
-def rest_ends(times: Times, position_um: Floats, *, n_times: int, limits: MovementLimits) -> int:
+def _following(state: LedgerState) -> _Following:
+    used = [entry for entry in state.entries if entry.used]
+    position = np.stack([entry.position_um for entry in used])
+    return _Following(
+        position,
+        np.stack([entry.label_area_um2 for entry in used]),
+        np.stack([entry.outside_um2 for entry in used]),
+        np.hypot(*np.moveaxis(position - state.reference.position_um, 2, 0)),
+    )
+
+
+def rest_ends(times: Times, position_um: Floats, *, n_times: int, limits: FateOptions) -> int:
     """Last time at which something rests, -1 if it never does.
 
     Parameters
@@ -156,7 +167,7 @@ def last_whole(area: Floats, whole: float, before: int, fraction: float) -> int:
     return int(there[-1]) if len(there) else -1
 
 
-def _strangers(state: LedgerState, n_times: int, limits: MovementLimits) -> list[_Sighting]:
+def _strangers(state: LedgerState, n_times: int, limits: FateOptions) -> list[_Sighting]:
     number = np.cumsum([entry.used for entry in state.entries]) - 1
     found = []
     for stranger in state.strangers:
@@ -167,38 +178,39 @@ def _strangers(state: LedgerState, n_times: int, limits: MovementLimits) -> list
     return found
 
 
-def _settle(
+def _settled(
     state: LedgerState,
     arrivals: list[tuple[int, _Sighting]],
-    elsewhere: Floats,
+    *,
     home: Floats,
-    present: Floats,
-    position: Floats,
-    limits: MovementLimits,
-) -> None:
-    """Give what rests where nothing was to the aggregate that vanished nearby at that time."""
+    elsewhere: Floats,
+    follow: _Following,
+    limits: FateOptions,
+) -> Floats:
+    """Area of what came to rest where nothing was, given to the aggregate that was lost nearby at that time."""
     reference = state.reference
     whole = reference.area_um2
+    present = home + follow.outside_um2
+    given = np.zeros_like(home)
     taken: set[int] = set()
     for owner, arrival in sorted(arrivals, key=lambda pair: (int(pair[1].times[0]), -pair[1].area_um2.max(), pair[0])):
         start = int(arrival.times[0])
         size = float(np.median(arrival.area_um2))
         after = min(start + 1, len(home) - 1)
         lacking = whole - home[after] - elsewhere[after]
-        best, best_cost = -1, np.inf
+        best, least = -1, np.inf
         for i in np.flatnonzero((lacking >= 0.5 * size) & (lacking <= 2 * size) & (size <= 1.8 * whole)).tolist():
             if i in taken or i == owner:
                 continue
-            followed = np.flatnonzero(np.isfinite(position[: start + 1, i, 0]))
-            place = position[followed[-1], i] if len(followed) else reference.position_um[i]
             with_it = np.flatnonzero(present[: start + 1, i] >= whole[i] - lacking[i] + 0.7 * size)
-            seen = int(with_it[-1]) if len(with_it) else -1
+            followed = np.flatnonzero(np.isfinite(follow.position_um[: start + 1, i, 0]))
+            place = follow.position_um[followed[-1], i] if len(followed) else reference.position_um[i]
             distance = float(np.hypot(*(place - arrival.position_um[0])))
-            if start - seen > SLACK_FRAMES or distance > limits.search_um:
+            if not len(with_it) or start - int(with_it[-1]) > SLACK_FRAMES or distance > limits.search_um:
                 continue
             cost = distance + 2 * abs(np.log(lacking[i] / size))
-            if cost < best_cost:
-                best, best_cost = i, cost
+            if cost < least:
+                best, least = i, cost
         if best < 0:
             continue
         taken.add(best)
@@ -206,17 +218,12 @@ def _settle(
         span = np.arange(start, arrival.end + 1)
         known[span] = np.interp(span, arrival.times, arrival.area_um2)
         known[last_whole(home[:, best], whole[best], start, 0.7) + 1 : start] = arrival.area_um2[0]
-        room = np.maximum(whole[best] - home[:, best] - elsewhere[:, best], 0)
-        elsewhere[:, best] += np.minimum(known, room)
+        given[:, best] = np.minimum(known, np.maximum(whole[best] - home[:, best] - elsewhere[:, best], 0))
+    return given
 
 
 def _carried(
-    state: LedgerState,
-    left: Floats,
-    label_area: Floats,
-    distance: Floats,
-    strangers: list[_Sighting],
-    limits: MovementLimits,
+    state: LedgerState, left: Floats, strangers: list[_Sighting], *, follow: _Following, limits: FateOptions
 ) -> NDArray[np.int64]:
     """Last used frame before each, or a large part of it, was carried off whole; -1 where it was not."""
     whole = state.reference.area_um2
@@ -231,7 +238,7 @@ def _carried(
         start = int(steepest[i]) + last_whole(window, window[0] - 0.15 * size[i], SLACK_FRAMES, 1.0)
         soon = slice(start + 1, start + 1 + SLACK_FRAMES)
         place = state.reference.position_um[i]
-        moving = label_area[soon, i][distance[soon, i] > 2.5 * limits.moved_um]
+        moving = follow.label_area_um2[soon, i][follow.distance_um[soon, i] > 2.5 * limits.moved_um]
         if _alike(moving, whole[i]).any() or any(
             start < s.times[0] <= start + SLACK_FRAMES
             and _alike(s.area_um2[:1], size[i])[0]

@@ -1,0 +1,48 @@
+"""Limits by which the ledger tells what became of an aggregate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class FateOptions:
+    """Limits of what counts as what in the ledger.
+
+    Parameters
+    ----------
+    gone_fraction
+        Less than this share of the reference area: absent.
+    whole_fraction
+        At least this share: nothing was taken.
+    return_frames
+        An aggregate that is back for this many used frames had not been eaten in between.
+    rest_um, rest_frames
+        What moves no further than this from its mean place over this many used frames lies on the glass.
+    moved_um
+        Displacements below are no movement.
+    search_um
+        How far away an aggregate is looked for that vanished from its place.
+    min_moved_um2
+        Smaller areas in no territory are left out.
+    passing_frames
+        What was not in its place before, and leaves it again after no more than this many used frames around the
+        reference frame, never lay on the glass.
+    trace_fraction
+        An aggregate that vanishes from one used frame to the next, and leaves less than this share of its light in
+        its place and nothing like it nearby, was washed away: what is eaten dims, or moves off with the cell.
+    min_traced_um2
+        Of smaller ones this cannot be told: they fall below the smallest area that is labelled as they dim.
+    """
+
+    gone_fraction: float = 0.15
+    whole_fraction: float = 0.85
+    return_frames: int = 5
+    rest_um: float = 0.15
+    rest_frames: int = 8
+    moved_um: float = 0.4
+    search_um: float = 6.0
+    min_moved_um2: float = 0.25
+    passing_frames: int = 10
+    trace_fraction: float = 0.25
+    min_traced_um2: float = 0.85
