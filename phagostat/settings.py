@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tomli_w
-from pydantic.v1 import BaseModel, Extra, Field, ValidationError
+from pydantic.v1 import BaseModel, Extra, Field, ValidationError, root_validator
 
 from phagostat.model.errors import SettingsError
 
@@ -216,6 +216,56 @@ class AggregateSettings(_Group):
     )
 
 
+class BlurSettings(_Group):
+    """Which frames are out of focus."""
+
+    rule: Literal["corrected", "paper"] = Field(
+        default="corrected",
+        description="'corrected': sharpness against accepted frames, confirmed by lost aggregates; 'paper': a relative "
+        "drop between consecutive frames",
+        source=f"{_HERE}; paper: paper",
+    )
+    suspect_ratio: float = Field(
+        default=0.7,
+        gt=0,
+        lt=1,
+        description="corrected: suspect below this share of the last accepted frames' sharpness",
+    )
+    certain_ratio: float = Field(
+        default=0.55,
+        gt=0,
+        lt=1,
+        description="corrected: blurred below this share, without further evidence; at most suspect_ratio",
+    )
+    matched_ratio: float = Field(
+        default=0.9,
+        gt=0,
+        le=1,
+        description="corrected: a suspect frame is blurred if it shows less than this share of the reference "
+        "aggregates that accepted frames show",
+    )
+    baseline_frames: int = Field(
+        default=5, ge=1, unit="frames", description="corrected: the baseline is the median of as many accepted frames"
+    )
+    ramp_window_min: float = Field(
+        default=30.0, ge=0, unit="min", description="corrected: how far back the best accepted frame is looked for"
+    )
+    max_drop: float = Field(
+        default=0.01, ge=0, lt=1, description="paper: largest relative drop that is not blur", source=_PAPER
+    )
+    search_frames: int = Field(
+        default=14, ge=1, unit="frames", description="paper: longest episode", source=f"{_PAPER}: B = 14"
+    )
+
+    @root_validator(skip_on_failure=True)
+    def _ordered(cls, values: dict[str, Any]) -> dict[str, Any]:  # noqa: N805 - pydantic's way
+        if values["certain_ratio"] > values["suspect_ratio"]:
+            raise ValueError(
+                f"certain_ratio ({values['certain_ratio']}) must not exceed suspect_ratio ({values['suspect_ratio']})"
+            )
+        return values
+
+
 class ExecutionSettings(_Group):
     """How the work is done; never changes a result and is part of no digest."""
 
@@ -245,6 +295,7 @@ class Settings(_Group):
     sharpness: SharpnessSettings = SharpnessSettings()
     registration: RegistrationSettings = RegistrationSettings()
     aggregates: AggregateSettings = AggregateSettings()
+    blur: BlurSettings = BlurSettings()
     execution: ExecutionSettings = ExecutionSettings()
 
 
@@ -261,6 +312,7 @@ _PROFILE_VALUES: dict[str, dict[str, dict[str, object]]] = {
         "sharpness": {"method": "laplacian"},
         "registration": {"method": "cecc"},
         "aggregates": {"threshold_rule": "normalised", "min_area_um2": 0.0},
+        "blur": {"rule": "paper"},
     },
 }
 

@@ -11,9 +11,19 @@ import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
-from phagostat.engine.compute import FRAME_FUNCTIONS, WHOLE_FUNCTIONS
+from phagostat.engine.compute import FRAME_FUNCTIONS, WHOLE_FUNCTIONS, WINDOW_FUNCTIONS
 from phagostat.engine.planner import Work
-from phagostat.engine.work import FramePlanes, Job, Needs, Present, Receipt, Result, TaskContext, read_frame
+from phagostat.engine.work import (
+    FramePlanes,
+    Job,
+    Needs,
+    Present,
+    Receipt,
+    Result,
+    StoredFrame,
+    TaskContext,
+    read_frame,
+)
 from phagostat.store.digests import rows_digest
 from phagostat.store.integrity import damaged_chunks
 from phagostat.store.rows import write_row_file
@@ -59,6 +69,52 @@ def block_graph(work: Work, job: Job, *, needs: Needs, present: Present, name: s
     return _map(
         functools.partial(_receipt_block, job=job, work=work), planes, *results, one=True, name=f"receipt-{name}"
     )
+
+
+def window_graph(work: Work, job: Job, *, ahead: int, needs: Needs, name: str) -> da.Array:
+    """The graph of a step that reads stored planes of its own frame and of some that follow.
+
+    Two blocks of stored frames, the range and what follows it, joined by ``map_overlap``; of its results only the first
+    block is asked for.
+
+    Parameters
+    ----------
+    work
+        One step, scene and range.
+    job
+        Settings and output.
+    ahead
+        How many frames after its own a result reads.
+    needs
+        Records of committed results and folds that the step reads.
+    name
+        Unique within the run.
+
+    Returns
+    -------
+    da.Array
+        One :class:`~phagostat.engine.work.Receipt`.
+    """
+    (step,) = work.steps
+    # map_overlap wants no block shorter than its depth; frames that nothing reads are not loaded
+    length = max(work.stop - work.start, ahead)
+    chunks = ((length, ahead) if ahead else (length,),)
+    numbers = da.from_array(np.arange(work.start, work.start + length + ahead), chunks=chunks, name=f"frames-{name}")
+    load = functools.partial(_stored_block, job=job, work=work, needs=needs, stop=work.stop + ahead)
+    compute = functools.partial(_window_block, job=job, work=work, needs=needs)
+    receipts = da.map_overlap(
+        compute,
+        _map(load, numbers, name=f"stored-{name}"),
+        depth={0: (0, ahead)},
+        boundary="none",
+        trim=False,
+        allow_rechunk=False,
+        dtype=object,
+        meta=_EMPTY,
+        chunks=((1,) * len(chunks[0]),),
+        name=f"{step}-{name}",
+    )
+    return receipts.blocks[:1]
 
 
 def whole_graph(work: Work, job: Job, *, needs: Needs, present: Present, frames_final: int, name: str) -> da.Array:
@@ -125,6 +181,25 @@ def _receipt_block(planes: Objects, *results: Objects, job: Job, work: Work) -> 
     seconds = {step: float(sum(s for _, s in block)) for step, block in zip(work.steps, results, strict=True)}
     seconds["read"] = float(sum(frame.seconds for frame in planes))
     return _objects([_receipt(job, work, by_step, seconds)])
+
+
+def _stored_block(numbers: NDArray[np.int64], *, job: Job, work: Work, needs: Needs, stop: int) -> Objects:
+    if work.scene is None:
+        raise ValueError("a window belongs to a scene")
+    context = TaskContext(job, work.scene, needs)
+    load = WINDOW_FUNCTIONS[work.steps[0]].load
+    n_frames = min(stop, job.scenes[work.scene].n_frames)
+    return _objects([StoredFrame(int(n), load(context, int(n)) if n < n_frames else None) for n in numbers])
+
+
+def _window_block(frames: Objects, *, job: Job, work: Work, needs: Needs) -> Objects:
+    started = time.process_time()
+    (step,) = work.steps
+    context = TaskContext(job, work.scene, needs)
+    stored: list[StoredFrame] = list(frames)
+    results = WINDOW_FUNCTIONS[step].compute(context, stored, work.stop - work.start)
+    _note_stored(context, results)
+    return _objects([_receipt(job, work, {step: results}, {step: time.process_time() - started})])
 
 
 def _whole_block(

@@ -9,23 +9,27 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from phagostat.engine.executor import Executor, Outcome, WorkerLostError
-from phagostat.engine.graph import block_graph, check_graph, whole_graph
-from phagostat.engine.planner import Facts, Place, Plan, Planner, SceneFacts, Work
-from phagostat.engine.steps import Scope, Step, step_tokens
+from phagostat.engine.graph import block_graph, check_graph, whole_graph, window_graph
+from phagostat.engine.planner import Facts, Folded, Place, Plan, Planner, SceneFacts, Work
+from phagostat.engine.replay import replays
+from phagostat.engine.steps import FROZEN, Scope, Step, step_tokens
 from phagostat.engine.work import UNDETERMINED, Job, Needed, Present, Receipt
 from phagostat.model.errors import PhagostatError, StoreError
 from phagostat.sources.protocol import Availability
 from phagostat.store.commits import Commit, CommitLog, Entry
+from phagostat.store.digests import value_digest
 from phagostat.store.files import remove_file, remove_partial_files, storage_error
 from phagostat.store.integrity import missing_chunks
 from phagostat.store.lease import Lease
 from phagostat.store.seal import Seal, read_seal, remove_seal, sweep_orphans, write_seal
 from phagostat.store.tables import table_digests
+
+Tabulate = Callable[[Job, CommitLog, Mapping[Place, Folded]], dict[str, str]]
 
 ATTEMPTS = 3
 """How often a range is handed out again after the workers that had it died."""
@@ -93,7 +97,7 @@ class Loop:
     prepare
         Makes the groups and arrays that the steps write into.
     tabulate
-        Writes the final tables from the log; gives the digest of each.
+        Writes the final tables from the log and the folds; gives the digest of each.
     """
 
     def __init__(
@@ -102,21 +106,25 @@ class Loop:
         steps: tuple[Step, ...],
         *,
         prepare: Callable[[Job, CommitLog], None] | None = None,
-        tabulate: Callable[[Job, CommitLog], dict[str, str]] | None = None,
+        tabulate: Tabulate | None = None,
     ) -> None:
         self.job = job
         self.steps = steps
         self.scopes = {step.name: step.scope for step in steps}
+        self.committed_steps = tuple(step for step in steps if step.scope is not Scope.FOLD)
         self.prepare = prepare
         self.tabulate = tabulate
         self.planner = Planner(
             steps,
             step_tokens(steps, job.settings, job.acquisition),
             {scene.index: block_frames(job, scene.index) for scene in job.scenes},
+            ahead={step.name: step.ahead(job.settings) for step in steps},
+            folds=replays(job, steps),
         )
         self.log = CommitLog(job.layout.commits, fsync=job.settings.execution.fsync)
         self.report = Report()
         self._windows: dict[int, int] = {}
+        self._folded: Mapping[Place, Folded] = {}
         self._out: dict[int, tuple[Work, dict[Place, str]]] = {}
         self._attempts: dict[Work, int] = {}
         self._handed_out = 0
@@ -140,17 +148,28 @@ class Loop:
 
     def plan(self, facts: Facts) -> Plan:
         """What is to be done now."""
-        return self.planner.plan(facts, self._committed(), {p for work, _ in self._out.values() for p in work.places()})
+        plan = self.planner.plan(facts, self._committed(), {p for work, _ in self._out.values() for p in work.places()})
+        self._folded = plan.folded
+        return plan
 
     def expected(self, facts: Facts) -> dict[str, int]:
         """Number of results that there will be, by step."""
         frames = sum(scene.n_frames for scene in facts.scenes.values())
-        counts = {Scope.FRAME: frames, Scope.SCENE: len(facts.scenes), Scope.ACQUISITION: 1}
-        return {step.name: counts[step.scope] for step in self.steps}
+        per_scene = {Scope.SCENE, Scope.MOVIE}
+        return {
+            step.name: 1
+            if step.scope is Scope.ACQUISITION
+            else len(facts.scenes)
+            if step.scope in per_scene
+            else frames
+            for step in self.committed_steps
+        }
 
     def _committed(self) -> dict[tuple[str, int | None], dict[int, Entry]]:
         scenes: list[int | None] = [None, *(scene.index for scene in self.job.scenes)]
-        return {(step.name, scene): self.log.entries(step.name, scene) for step in self.steps for scene in scenes}
+        return {
+            (step.name, scene): self.log.entries(step.name, scene) for step in self.committed_steps for scene in scenes
+        }
 
     # ---- the loop ------------------------------------------------------------------------------------------------
 
@@ -192,22 +211,25 @@ class Loop:
             raise
         progress(Progress("seal", 1, 1, sum(self.report.computed.values())))
         self.report.swept += sweep_orphans(self.job.layout, self.log)
-        tables = self.tabulate(self.job, self.log) if self.tabulate is not None else {}
-        write_seal(self.job.layout, Seal(self._log_digest(), tables))
+        tables = self.tabulate(self.job, self.log, self._folded) if self.tabulate is not None else {}
+        write_seal(self.job.layout, Seal(self._results_digest(), tables))
         self.report.sealed = True
         self._journal("seal", computed=self.report.computed, retracted=self.report.retracted)
         return self.report
 
     def _already_sealed(self) -> bool:
         seal = read_seal(self.job.layout)
-        if seal is None or self.log.damaged or seal.log != self._log_digest():
+        if seal is None or self.log.damaged:
             return False
-        if table_digests(self.job.layout.tables, seal.tables) != seal.tables:
+        finished = self.plan(self.facts(self.job.source.poll())).finished
+        if not finished or seal.log != self._results_digest():
             return False
-        return self.plan(self.facts(self.job.source.poll())).finished
+        return table_digests(self.job.layout.tables, seal.tables) == seal.tables
 
-    def _log_digest(self) -> str:
-        return self.log.digest([step.name for step in self.steps])
+    def _results_digest(self) -> str:
+        """Digest of all that tables are made from: committed results and, as of the last plan, folds."""
+        folded = {"/".join(map(str, place)): folded.content for place, folded in self._folded.items()}
+        return value_digest([self.log.digest([step.name for step in self.committed_steps]), folded])
 
     def _until_planned_work_is_done(
         self, executor: Executor, lease: Lease | None, progress: Callable[[Progress], None], poll_s: float
@@ -246,7 +268,7 @@ class Loop:
                         unlocked = True  # so that it is planned again
                     else:
                         self._commit(work, outcome.value.item(), needs, facts)
-                        unlocked |= any(self.scopes[step] is not Scope.FRAME for step in work.steps)
+                        unlocked |= any(self.scopes[step] in FROZEN for step in work.steps)
                 if outcomes and lease is not None:
                     lease.renew()
                 self._announce(progress, facts)
@@ -273,6 +295,8 @@ class Loop:
         name = f"{self._handed_out}"
         if self.scopes[work.steps[0]] is Scope.FRAME:
             graph = block_graph(work, self.job, needs=needs, present=_cut(present, work), name=name)
+        elif self.scopes[work.steps[0]] is Scope.WINDOW:
+            graph = window_graph(work, self.job, ahead=self.planner.ahead[work.steps[0]], needs=needs, name=name)
         else:
             graph = whole_graph(
                 work, self.job, needs=needs, present=present, frames_final=_frames_final(facts, work.scene), name=name
@@ -287,6 +311,11 @@ class Loop:
             for index in range(work.start, work.stop):
                 for place in self.planner.needed_places(step, work.scene, index, facts):
                     name, scene, at = place
+                    folded = self._folded.get(place)
+                    if folded is not None:
+                        contents[place] = folded.content
+                        needs.setdefault(name, {})[at] = Needed(folded.verdict, folded.record)
+                        continue
                     entry = (
                         self.log.entry(name, scene, at) if place not in contents and name not in work.steps else None
                     )

@@ -96,10 +96,10 @@ def survey_job(job: Job) -> Survey:
     loop = loop_of(job)
     facts = loop.facts(job.source.poll())
     plan = loop.plan(facts)
-    committed = {step.name: sum(len(loop.log.entries(step.name, s)) for s in _scenes(job)) for step in loop.steps}
-    stale = {step.name: sum(place[0] == step.name for place in plan.stale) for step in loop.steps}
+    names = [step.name for step in loop.committed_steps]
+    committed = {name: sum(len(loop.log.entries(name, s)) for s in _scenes(job)) for name in names}
+    stale = {name: sum(place[0] == name for place in plan.stale) for name in names}
     expected = loop.expected(facts)
-    names = [step.name for step in loop.steps]
     return Survey(
         held={n: committed[n] - stale[n] - plan.uncertain[n] for n in names},
         stale=stale,

@@ -7,10 +7,11 @@ result recomputed to the same content invalidates nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from phagostat.engine.steps import Scope, Step
+from phagostat.engine.steps import FROZEN, PER_FRAME, Scope, Step
 from phagostat.store.commits import WHOLE, Entry
 from phagostat.store.digests import value_digest
 
@@ -69,6 +70,24 @@ class Facts:
 
 
 @dataclass(frozen=True)
+class Folded:
+    """What a fold says of one frame: replayed whenever it is asked for, never committed."""
+
+    verdict: str
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def content(self) -> str:
+        """Digest of the result: what depends on it depends on nothing else of it."""
+        return value_digest([self.verdict, dict(self.record)])
+
+
+Replay = Callable[[int, Sequence[Mapping[str, Entry]], Mapping[str, Entry]], Sequence[Folded]]
+"""A fold: from the scene, the committed entries of its first frames (by step) in frame order, and those of the scene
+and the acquisition, to what it says of these frames."""
+
+
+@dataclass(frozen=True)
 class Work:
     """Steps to compute together for frames ``[start, stop)`` of a scene, or for a whole scene or acquisition."""
 
@@ -98,12 +117,15 @@ class Plan:
         Number of results that are still to come but cannot be computed yet, by step.
     uncertain
         How many of these are committed, and will show whether they hold once what they read was computed anew.
+    folded
+        What the folds say of the frames that they have reached.
     """
 
     stale: tuple[Place, ...]
     work: tuple[Work, ...]
     waiting: Mapping[str, int]
     uncertain: Mapping[str, int]
+    folded: Mapping[Place, Folded] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
@@ -122,12 +144,26 @@ class Planner:
         For each step the digest of its version, settings and facts (:func:`~phagostat.engine.steps.step_tokens`).
     block_frames
         For each scene the largest number of frames computed together.
+    ahead
+        For each ``WINDOW`` step the number of frames after its own that a result reads.
+    folds
+        For each ``FOLD`` step its replay: a pure function.
     """
 
-    def __init__(self, steps: tuple[Step, ...], tokens: Mapping[str, str], block_frames: Mapping[int, int]) -> None:
+    def __init__(
+        self,
+        steps: tuple[Step, ...],
+        tokens: Mapping[str, str],
+        block_frames: Mapping[int, int],
+        *,
+        ahead: Mapping[str, int] | None = None,
+        folds: Mapping[str, Replay] | None = None,
+    ) -> None:
         self.steps = steps
         self.tokens = tokens
         self.block_frames = block_frames
+        self.ahead = dict(ahead or {})
+        self.folds = dict(folds or {})
         self._by_name = {step.name: step for step in steps}
 
     def key(
@@ -156,6 +192,10 @@ class Planner:
             seen = sorted(facts.scenes)
         return value_digest([self.tokens[step], scene, index, seen, dict(needs)])
 
+    def scope(self, step: str) -> Scope:
+        """What results of a step belong to."""
+        return self._by_name[step].scope
+
     def plan(
         self,
         facts: Facts,
@@ -171,12 +211,19 @@ class Planner:
     ) -> dict[str, str | None] | None:
         """Contents that a result reads, by name; None if one of them is not there (yet)."""
         found: dict[str, str | None] = {}
+        scope = self._by_name[step].scope
         for place in self.needed_places(step, scene, index, facts):
             content = contents.get(place)
             if content is None:
                 return None
-            name, at, _ = place
-            found[f"{name}/{at}" if self._by_name[step].scope is Scope.ACQUISITION else name] = content
+            name, its_scene, at = place
+            if scope is Scope.ACQUISITION:
+                name = f"{name}/{its_scene}"
+            elif scope is Scope.WINDOW and self._by_name[name].scope in PER_FRAME:
+                name = f"{name}+{at - index}"
+            elif scope is Scope.MOVIE and self._by_name[name].scope in PER_FRAME:
+                name = f"{name}/{at}"
+            found[name] = content
         return found
 
     def needed_places(self, step: str, scene: int | None, index: int, facts: Facts) -> Iterator[Place]:
@@ -185,12 +232,20 @@ class Planner:
             scope = self._by_name[name].scope
             if scope is Scope.ACQUISITION:
                 yield name, None, WHOLE
-            elif scope is Scope.SCENE and scene is None:
+            elif scope in PER_FRAME and scene is not None:
+                yield from ((name, scene, frame) for frame in self.frames_read(step, scene, index, facts))
+            elif scene is None:
                 yield from ((name, s, WHOLE) for s in sorted(facts.scenes))
-            elif scope is Scope.SCENE:
-                yield name, scene, WHOLE
             else:
-                yield name, scene, index
+                yield name, scene, WHOLE
+
+    def frames_read(self, step: str, scene: int, index: int, facts: Facts) -> range:
+        """Frames whose results a result reads."""
+        scope, n_frames = self._by_name[step].scope, facts.scenes[scene].n_frames
+        if scope is Scope.MOVIE:
+            return range(n_frames)
+        ahead = self.ahead.get(step, 0) if scope is Scope.WINDOW else 0
+        return range(index, min(index + ahead + 1, n_frames))
 
 
 class _Survey:
@@ -209,20 +264,42 @@ class _Survey:
         self.stale: list[Place] = []
         self.waiting: dict[str, int] = {step.name: 0 for step in planner.steps}
         self.uncertain = dict(self.waiting)
+        self.folded: dict[Place, Folded] = {}
 
     def plan(self) -> Plan:
         for step in self.planner.steps:
+            if step.scope is Scope.FOLD:
+                for folded_scene in sorted(self.facts.scenes):
+                    self._replay(step, folded_scene)
+                continue
             for scene, index in self._targets(step):
                 self._look(step, scene, index)
-        return Plan(tuple(self.stale), tuple(self._work()), self.waiting, self.uncertain)
+        return Plan(tuple(self.stale), tuple(self._work()), self.waiting, self.uncertain, self.folded)
+
+    def _replay(self, step: Step, scene: int) -> None:
+        """Fold the first frames of a scene, as far as what the fold reads is there and holds."""
+        places = list(self.planner.needed_places(step.name, scene, WHOLE, self.facts))
+        whole = [place for place in places if self._scope(place) not in PER_FRAME]
+        names = [place[0] for place in places if self._scope(place) in PER_FRAME]
+        if any(place not in self.contents for place in whole):
+            return
+        frames: list[Mapping[str, Entry]] = []
+        for frame in range(self.facts.scenes[scene].n_frames):
+            if any((name, scene, frame) not in self.contents for name in names):
+                break
+            frames.append({name: self.committed[name, scene][frame] for name in names})
+        about = {name: self.committed[name, at][index] for name, at, index in whole}
+        for frame, folded in enumerate(self.planner.folds[step.name](scene, frames, about)):
+            self.folded[step.name, scene, frame] = folded
+            self.contents[step.name, scene, frame] = folded.content
 
     def _targets(self, step: Step) -> Iterator[tuple[int | None, int]]:
         if step.scope is Scope.ACQUISITION:
             yield None, WHOLE
         for scene in sorted(self.facts.scenes):
-            if step.scope is Scope.SCENE:
+            if step.scope in {Scope.SCENE, Scope.MOVIE}:
                 yield scene, WHOLE
-            elif step.scope is Scope.FRAME:
+            elif step.scope in {Scope.FRAME, Scope.WINDOW}:
                 yield from ((scene, frame) for frame in range(self.facts.scenes[scene].n_frames))
 
     def _look(self, step: Step, scene: int | None, index: int) -> None:
@@ -254,8 +331,9 @@ class _Survey:
         """Whether the source has what a result reads."""
         if scene is None:
             return True
-        if step.scope is Scope.FRAME:
-            return self.facts.final(scene, index)
+        if step.scope is not Scope.SCENE:
+            read = self.planner.frames_read(step.name, scene, index, self.facts)
+            return all(self.facts.final(scene, frame) for frame in read)
         stop = self.facts.candidates * (self.facts.windows.get(scene, 0) + 1)
         return all(self.facts.final(scene, frame) for frame in range(min(stop, self._n_frames(scene))))
 
@@ -268,26 +346,36 @@ class _Survey:
         )
 
     def _scope(self, place: Place) -> Scope:
-        return next(step.scope for step in self.planner.steps if step.name == place[0])
+        return self.planner.scope(place[0])
 
     def _unlocking(self) -> bool:
-        """Whether results of whole scenes or of the acquisition are being computed, or are about to be."""
-        return any(self._scope(place) is not Scope.FRAME for place in (*self.todo, *self.in_flight))
+        """Whether what frames wait for is being computed, or is about to be."""
+        return any(self._scope(place) in FROZEN for place in (*self.todo, *self.in_flight))
 
     def _work(self) -> Iterator[Work]:
+        yield from self._whole(FROZEN)
+        if self.facts.closed and self._unlocking():
+            return  # frames are read once, for all their steps together, when the references and threshold are there
+        yield from self._blocks([step.name for step in self.planner.steps if step.scope is Scope.FRAME])
         for step in self.planner.steps:
-            if step.scope is not Scope.FRAME:
+            if step.scope is Scope.WINDOW:
+                yield from self._blocks([step.name])
+        yield from self._whole({Scope.MOVIE})
+
+    def _whole(self, scopes: Collection[Scope]) -> Iterator[Work]:
+        for step in self.planner.steps:
+            if step.scope in scopes:
                 for name, scene, index in self.todo:
                     if name == step.name:
                         yield Work((name,), scene, index, index + 1)
-        if self.facts.closed and self._unlocking():
-            return  # frames are read once, for all their steps together, when the references and threshold are there
-        frame_steps = [step.name for step in self.planner.steps if step.scope is Scope.FRAME]
+
+    def _blocks(self, together: Sequence[str]) -> Iterator[Work]:
+        """Ranges of frames that need the same ones of these steps."""
         for scene in sorted(self.facts.scenes):
             start: int | None = None
             current: tuple[str, ...] = ()
             for frame in range(self.facts.scenes[scene].n_frames + 1):
-                steps = tuple(name for name in frame_steps if (name, scene, frame) in self.todo)
+                steps = tuple(name for name in together if (name, scene, frame) in self.todo)
                 if start is not None and (steps != current or frame - start >= self.planner.block_frames[scene]):
                     yield Work(current, scene, start, frame)
                     start = None

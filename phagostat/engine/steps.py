@@ -12,11 +12,27 @@ from phagostat.store.digests import value_digest
 
 
 class Scope(StrEnum):
-    """What one result of a step belongs to."""
+    """What one result of a step belongs to, and which other frames it may read.
+
+    ``FRAME``: a frame, from that frame alone. ``FOLD``: a frame, replayed in frame order from records of committed
+    results by whoever plans; never committed. ``WINDOW``: a frame, from results of that frame and of some that follow.
+    ``MOVIE``: a scene, from the results of all its frames. ``SCENE``: a scene, from its first frames, before any other
+    step. ``ACQUISITION``: all scenes together.
+    """
 
     FRAME = "frame"
+    FOLD = "fold"
+    WINDOW = "window"
+    MOVIE = "movie"
     SCENE = "scene"
     ACQUISITION = "acquisition"
+
+
+PER_FRAME = frozenset({Scope.FRAME, Scope.FOLD, Scope.WINDOW})
+"""Scopes with a result for every frame."""
+
+FROZEN = frozenset({Scope.SCENE, Scope.ACQUISITION})
+"""Scopes whose results are frozen early: frames wait for them."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +46,15 @@ class Step:
     version
         Raised when the same inputs and settings give other results.
     scope
-        Whether there is a result per frame, per scene or per acquisition.
+        What a result belongs to.
     needs
         Steps whose results it reads.
     settings
         Names of the settings that it reads, given all settings: what a rule that is not chosen would read is left out.
     facts
-        Facts of the acquisition that it reads: ``roles``, ``reduction``, ``pixel_size_um``.
+        Facts of the acquisition that it reads: ``roles``, ``reduction``, ``pixel_size_um``, ``times``.
+    ahead
+        For a ``WINDOW``: how many frames after its own a result reads, given all settings.
     """
 
     name: str
@@ -45,6 +63,7 @@ class Step:
     needs: tuple[str, ...] = ()
     settings: Callable[[Settings], tuple[str, ...]] = lambda _: ()
     facts: tuple[str, ...] = ("roles",)
+    ahead: Callable[[Settings], int] = lambda _: 0
 
 
 def _measure_settings(settings: Settings) -> tuple[str, ...]:
@@ -103,6 +122,7 @@ ANALYSIS_STEPS: tuple[Step, ...] = (
         settings=_aggregate_settings,
         facts=("roles", "reduction", "pixel_size_um"),
     ),
+    Step("verdicts", 1, Scope.FOLD, needs=("reference", "measures"), settings=lambda _: ("blur",), facts=("times",)),
 )
 """What ``run`` computes."""
 
@@ -121,6 +141,7 @@ def step_tokens(steps: tuple[Step, ...], settings: Settings, acquisition: Acquis
             "roles": {role.value: channel for role, channel in sorted(acquisition.roles.items())},
             "reduction": acquisition.reduction,
             "pixel_size_um": acquisition.pixel_size_um,
+            "times": [scene.times_s for scene in acquisition.scenes],
         }
     return {
         step.name: value_digest(

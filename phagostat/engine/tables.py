@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from phagostat.engine.planner import Folded, Place
 from phagostat.engine.work import Job
 from phagostat.store.commits import WHOLE, CommitLog, Entry
 from phagostat.store.rows import read_row_file
@@ -46,6 +47,11 @@ FRAME_COLUMNS = (
     Column("shift_confidence", _FLOAT, "", "0 to 1, as the method defines it"),
     Column("shift_method", _TEXT, "", "how the shift was estimated"),
     Column("sharpness", _FLOAT, "", "sharpness of the aggregate channel; compare within a scene"),
+    Column("focus", _TEXT, "", "sharp, blurred, or unknown where sharpness cannot be told"),
+    Column("usable", _BOOL, "", "whether later steps use the frame: registered and sharp"),
+    Column("focus_reason", _TEXT, "", "why the frame is not usable, in words"),
+    Column("sharpness_ratio", _FLOAT, "", "sharpness relative to the last accepted frames"),
+    Column("ramp_ratio", _FLOAT, "", "sharpness relative to the best accepted frame of the last half hour"),
     Column("median_counts", _FLOAT, "counts", "median of the aggregate channel"),
     Column("high_counts", _FLOAT, "counts", "99.9 percentile of the aggregate channel"),
     Column("saturated_fraction", _FLOAT, "", "share of saturated pixels of the aggregate channel"),
@@ -110,9 +116,9 @@ TABLES: dict[str, tuple[Column, ...]] = {
 """Every final table."""
 
 
-def write_tables(job: Job, log: CommitLog) -> dict[str, str]:
+def write_tables(job: Job, log: CommitLog, folded: Mapping[Place, Folded]) -> dict[str, str]:
     """Write ``frames``, ``aggregates`` and ``scenes``; give the digest of each."""
-    frames = [record for scene in job.scenes for record in _frame_records(job, log, scene.index)]
+    frames = [record for scene in job.scenes for record in _frame_records(job, log, folded, scene.index)]
     tables = {
         "frames": table_from_records(frames, _types(FRAME_COLUMNS)),
         "scenes": table_from_records(
@@ -145,7 +151,7 @@ def _types(columns: Sequence[Column]) -> dict[str, pa.DataType]:
     return {column.name: column.kind for column in columns}
 
 
-def _frame_records(job: Job, log: CommitLog, scene: int) -> list[dict[str, Any]]:
+def _frame_records(job: Job, log: CommitLog, folded: Mapping[Place, Folded], scene: int) -> list[dict[str, Any]]:
     about = job.scenes[scene]
     reference = log.entry("reference", scene, WHOLE)
     chosen = reference.record.get("frame") if reference is not None else None
@@ -154,6 +160,8 @@ def _frame_records(job: Job, log: CommitLog, scene: int) -> list[dict[str, Any]]
     for frame in range(about.n_frames):
         measured, counted = measures.get(frame), aggregates.get(frame)
         found: Mapping[str, Any] = {} if counted is None else counted.record
+        verdict = folded.get(("verdicts", scene, frame))
+        judged: Mapping[str, Any] = {} if verdict is None else verdict.record
         records.append(
             {
                 **({} if measured is None else measured.record),
@@ -166,6 +174,10 @@ def _frame_records(job: Job, log: CommitLog, scene: int) -> list[dict[str, Any]]
                 "aggregates_verdict": _verdict(counted),
                 "reason": (measured.record.get("reason") if measured else None) or found.get("reason"),
                 "is_reference": frame == chosen,
+                "focus": judged.get("focus"),
+                "usable": verdict is not None and verdict.verdict == "usable",
+                "focus_reason": judged.get("reason"),
+                **{name: judged.get(name) for name in ("sharpness_ratio", "ramp_ratio")},
             }
         )
     return records

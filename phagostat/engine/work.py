@@ -229,6 +229,31 @@ class TaskContext:
         return {written.path: written.content}
 
 
+@dataclass(frozen=True)
+class StoredFrame:
+    """A plane that an earlier step has stored; None where it stored none, or the movie has no such frame."""
+
+    frame: int
+    plane: NDArray[Any] | None
+
+
+@dataclass(frozen=True)
+class WindowFunction:
+    """Computes a step that reads stored planes of its own frame and of some that follow.
+
+    Parameters
+    ----------
+    load
+        Reads what is stored of a frame.
+    compute
+        Given the stored frames of a block and of those that follow it, and the number of frames of the block, gives
+        the results of the block's frames.
+    """
+
+    load: Callable[[TaskContext, int], NDArray[Any] | None]
+    compute: Callable[[TaskContext, Sequence[StoredFrame], int], list[Result]]
+
+
 StepFunction = Callable[[TaskContext, Sequence[FramePlanes], Mapping[str, Sequence[Result]]], list[Result]]
 """Computes a step for the frames of a block, given the results of the block's earlier steps."""
 

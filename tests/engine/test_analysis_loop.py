@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from phagostat.cluster.local import local_executor
 from phagostat.engine.executor import SynchronousExecutor
 from phagostat.engine.outputs import analysis_job, loop_of, run_job, survey_job
-from phagostat.engine.steps import ANALYSIS_STEPS
+from phagostat.engine.steps import ANALYSIS_STEPS, Scope
 from phagostat.engine.work import Job
 from phagostat.settings import profile_settings
 from phagostat.sources.channel_roles import resolve
@@ -333,6 +333,23 @@ def test_a_scene_without_a_usable_frame_is_said_and_the_other_one_measured(tmp_p
     assert verdicts == {"black"}
 
 
+def test_blur_is_judged_from_committed_figures_and_nothing_else_is_done_for_it(batch, tmp_path):
+    rows = {(row["scene"], row["frame"]): row for row in frames_of(batch)}
+    assert rows[0, 2]["focus"] == "blurred"
+    assert not rows[0, 2]["usable"]
+    sharp = [row for row in rows.values() if row["verdict"] == "ok" and (row["scene"], row["frame"]) != (0, 2)]
+    assert all(row["focus"] == "sharp" and row["usable"] for row in sharp)
+    assert rows[0, 4]["focus"] == "unknown"
+    assert not rows[0, 4]["usable"]
+    # a limit that no frame can miss: verdicts change, no result of a frame is computed again
+    _, layout = analyse(Movie(), tmp_path)
+    assert differences(batch, layout) == []
+    report, _ = analyse(Movie(), tmp_path, blur={"certain_ratio": 0.01, "suspect_ratio": 0.01})
+    assert report.computed == {}
+    again = {(row["scene"], row["frame"]): row for row in frames_of(layout)}
+    assert again[0, 2]["focus"] == "sharp"
+
+
 # ---- what belongs together -------------------------------------------------------------------------------------------
 
 
@@ -342,4 +359,4 @@ def test_a_run_holds_its_lease_and_checks_its_manifest(batch, tmp_path):
     layout = Layout.analysis(tmp_path)
     assert not layout.lease.exists()
     assert differences(batch, layout) == []
-    assert {step.name for step in ANALYSIS_STEPS} == set(ALL)
+    assert {step.name for step in ANALYSIS_STEPS if step.scope is not Scope.FOLD} == set(ALL)

@@ -3,27 +3,45 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phagostat.engine.planner import Facts, Place, Plan, Planner, SceneFacts, Work
-from phagostat.engine.steps import ANALYSIS_STEPS, Scope
+from phagostat.engine.planner import Facts, Folded, Place, Plan, Planner, Replay, SceneFacts, Work
+from phagostat.engine.steps import ANALYSIS_STEPS, FROZEN, Scope, Step
 from phagostat.store.commits import WHOLE, Entry
 from phagostat.store.digests import value_digest
 
-NAMES = [step.name for step in ANALYSIS_STEPS]
-SCOPES = {step.name: step.scope for step in ANALYSIS_STEPS}
+AHEAD = 2
+STEPS = (
+    *ANALYSIS_STEPS,
+    Step("a window", 1, Scope.WINDOW, needs=("images", "verdicts")),
+    Step("a movie", 1, Scope.MOVIE, needs=("a window", "verdicts", "reference")),
+)
+"""The analysis, and steps of the scopes that it may not have."""
+SCOPES = {step.name: step.scope for step in STEPS}
+NAMES = [name for name, scope in SCOPES.items() if scope is not Scope.FOLD]
 CHANNELS = (0, 1)
 Content = Callable[[Place, Mapping[str, str | None]], object]
 
 
-def planner(*, block: int = 4, **changed: str) -> Planner:
-    tokens = {name: f"{name} as it was" for name in NAMES} | changed
-    return Planner(ANALYSIS_STEPS, tokens, dict.fromkeys(range(8), block))
+def verdicts(scene: int, frames: Sequence[Mapping[str, Entry]], about: Mapping[str, Entry]) -> list[Folded]:
+    """A fold that remembers: whether the values of the frames so far are even in number of even ones."""
+    assert set(about) == {"reference"}
+    found, state = [], False
+    for entries in frames:
+        state ^= int(str(entries["measures"].record["value"]), 16) % 2 == 0
+        found.append(Folded("usable" if state else "unusable"))
+    return found
+
+
+def planner(*, block: int = 4, folds: Mapping[str, Replay] | None = None, **changed: str) -> Planner:
+    tokens = {step.name: f"{step.name} as it was" for step in STEPS} | changed
+    blocks = dict.fromkeys(range(8), block)
+    return Planner(STEPS, tokens, blocks, ahead={"a window": AHEAD}, folds={"verdicts": verdicts} | dict(folds or {}))
 
 
 def facts(*lengths: int, missing: set[tuple[int, int, int]] | None = None, closed: bool = True, **more) -> Facts:
@@ -58,12 +76,13 @@ class Store:
             del self.entries[step, scene][index]
             self.retracted.append((step, scene, index))
 
-    def compute(self, work: Work, seen: Facts) -> None:
+    def compute(self, work: Work, seen: Facts, folded: Mapping[Place, Folded]) -> None:
         """Fill the places of a work as the loop does, from what the source had when it was handed out."""
         for step in work.steps:
             for index in range(work.start, work.stop):
                 place = (step, work.scene, index)
-                contents = {p: e.content for p in self.planner.needed_places(*place, seen) if (e := self[p])}
+                read = list(self.planner.needed_places(*place, seen))
+                contents = {p: e.content for p in read if (e := self[p] or folded.get(p))}
                 needs = self.planner.needed_contents(*place, contents, seen)
                 assert needs is not None, f"{place} was handed out before what it reads"
                 record: dict[str, object] = {}
@@ -85,7 +104,7 @@ class Store:
             if not plan.work:
                 return plan
             for work in plan.work:
-                self.compute(work, seen)
+                self.compute(work, seen, plan.folded)
         pytest.fail("planning does not come to an end")
 
 
@@ -95,9 +114,9 @@ def every_place(seen: Facts) -> set[Place]:
         if scope is Scope.ACQUISITION:
             found.add((name, None, WHOLE))
         for scene, about in seen.scenes.items():
-            if scope is Scope.SCENE:
+            if scope in {Scope.SCENE, Scope.MOVIE}:
                 found.add((name, scene, WHOLE))
-            elif scope is Scope.FRAME:
+            elif scope in {Scope.FRAME, Scope.WINDOW}:
                 found |= {(name, scene, t) for t in range(about.n_frames)}
     return found
 
@@ -122,7 +141,7 @@ def half_done(draw, seen: Facts, at: Planner) -> Store:
         store.retract(plan)
         for work in draw(st.permutations(plan.work)) if plan.work else []:
             if draw(st.booleans()):
-                store.compute(work, seen)
+                store.compute(work, seen, plan.folded)
         store.planner = at
     store.done, store.retracted, store.planner = [], [], at
     return store
@@ -144,7 +163,7 @@ def test_a_plan_is_deterministic_and_covers_everything_once(data):
     assert stale <= store.places()
     assert not set(planned) & (store.places() - stale), "what is committed and holds is planned"
     assert set(planned) <= every_place(seen)
-    assert all(work.scene is not None for work in plan.work if SCOPES[work.steps[0]] is Scope.FRAME)
+    assert all(work.scene is not None for work in plan.work if SCOPES[work.steps[0]] in {Scope.FRAME, Scope.WINDOW})
     assert all(work.stop - work.start <= at.block_frames[0] for work in plan.work)
     held_back = plan.waiting
     # planned, held, or still to come; frames that wait for a reference's turn are in none of them
@@ -153,7 +172,7 @@ def test_a_plan_is_deterministic_and_covers_everything_once(data):
         total = sum(place[0] == step for place in every_place(seen))
         counted = sum(p[0] == step for p in planned) + sum(p[0] == step for p in holding) - plan.uncertain[step]
         assert counted + held_back[step] <= total
-        if not (seen.closed and any(SCOPES[work.steps[0]] is not Scope.FRAME for work in plan.work)):
+        if not (seen.closed and any(SCOPES[work.steps[0]] in FROZEN for work in plan.work)):
             assert counted + held_back[step] == total
 
 
@@ -181,6 +200,11 @@ def test_an_open_source_is_never_planned_beyond_what_is_there(data):
     for step, scene, index in store.done:
         if SCOPES[step] is Scope.FRAME:
             assert seen.scenes[scene].whole(index)
+        elif SCOPES[step] is Scope.WINDOW:
+            end = min(index + AHEAD, seen.scenes[scene].n_frames - 1)
+            assert all(seen.scenes[scene].whole(t) for t in range(index, end + 1))
+        elif SCOPES[step] is Scope.MOVIE:
+            assert all(seen.scenes[scene].whole(t) for t in range(seen.scenes[scene].n_frames))
         elif SCOPES[step] is Scope.SCENE:
             span = min(seen.candidates, seen.scenes[scene].n_frames)
             assert all(seen.scenes[scene].whole(t) for t in range(span))
@@ -203,7 +227,7 @@ def test_what_is_in_flight_is_not_planned_again_and_changes_nothing_else(data):
     assert not again.stale
     assert not planned & flying
     before = {place for work in plan.work for place in work.places()}
-    if not any(SCOPES[work.steps[0]] is not Scope.FRAME for work in plan.work):
+    if not any(SCOPES[work.steps[0]] in FROZEN for work in plan.work):
         assert planned | flying == before
     else:
         assert planned <= before
@@ -217,25 +241,28 @@ def test_block_size_and_order_never_change_the_union_of_the_work(data, seed):
     for block in (1, 3, 8):
         store = Store(planner(block=block), searched=seen.candidates)
         generator = random.Random(seed + block)
-        flying: list[Work] = []
+        flying: list[tuple[Work, Mapping[Place, Folded]]] = []
         for _ in range(500):  # as the loop goes: hand some out, take one in, ask again
-            plan = store.planner.plan(seen, store.entries, {p for work in flying for p in work.places()})
+            plan = store.planner.plan(seen, store.entries, {p for work, _ in flying for p in work.places()})
             if plan.finished and not flying:
                 break
-            flying += plan.work[: generator.randrange(1, 4)]
+            flying += [(work, plan.folded) for work in plan.work[: generator.randrange(1, 4)]]
             if flying:
-                store.compute(flying.pop(generator.randrange(len(flying))), seen)
+                work, folded = flying.pop(generator.randrange(len(flying)))
+                store.compute(work, seen, folded)
         assert store.places() == every_place(seen)
         results.append(store.entries)
     assert results[0] == results[1] == results[2]
 
 
 DEPENDENTS = {
-    "reference": {"threshold", "images", "measures", "aggregates"},
+    "reference": {"threshold", "images", "measures", "aggregates", "a window", "a movie"},
     "threshold": {"aggregates"},
-    "images": set(),
-    "measures": {"aggregates"},
+    "images": {"a window", "a movie"},
+    "measures": {"aggregates", "a window", "a movie"},  # through the fold
     "aggregates": set(),
+    "a window": {"a movie"},
+    "a movie": set(),
 }
 
 
@@ -272,7 +299,47 @@ def test_one_changed_frame_redoes_what_reads_that_frame_alone(frame, scene):
     store.planner = planner(measures="changed")
     store.run(seen)
     measures = {place for place in every_place(seen) if place[0] == "measures"}
-    assert set(store.done) == measures | {("aggregates", scene, frame)}
+    read = measures | {("aggregates", scene, frame)}
+    assert set(store.done) - read <= {p for p in every_place(seen) if p[0] in {"a window", "a movie"}}
+    assert read <= set(store.done)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 8), st.integers(0, 1))
+def test_one_flipped_verdict_redoes_the_windows_that_contain_its_frame_alone(frame, scene):
+    seen = facts(9, 9)
+    store = Store(planner())
+    store.run(seen)
+    before = {**store.entries["a window", scene]}
+    store.done.clear()
+
+    def flipped(at, frames, about):
+        found = verdicts(at, frames, about)
+        if at == scene and len(found) > frame:
+            found[frame] = Folded("flipped")
+        return found
+
+    store.planner = planner(folds={"verdicts": flipped})
+    store.run(seen)
+    windows = {("a window", scene, t) for t in range(max(0, frame - AHEAD), frame + 1)}
+    assert set(store.done) == windows | {("a movie", scene, WHOLE)}
+    kept = set(range(9)) - {t for _, _, t in windows}
+    assert all(store.entries["a window", scene][t] is before[t] for t in kept)
+
+
+def test_a_fold_goes_as_far_as_what_it_reads():
+    """A frame that is not there yet ends it; windows follow as far as they can be sure of."""
+    seen = facts(9, closed=False, missing={(0, 6, 0)})
+    store = Store(planner())
+    plan = store.run(seen)
+    assert {place[2] for place in plan.folded} == set(range(6))
+    assert sorted(store.entries["a window", 0]) == [0, 1, 2, 3]
+    assert ("a movie", 0) not in store.entries
+    store.run(facts(9))
+    assert sorted(store.entries["a window", 0]) == list(range(9))
+    whole = Store(planner())
+    whole.run(facts(9))
+    assert whole.entries == store.entries
 
 
 def test_a_late_frame_takes_back_what_had_listed_it_as_missing():
@@ -282,7 +349,9 @@ def test_a_late_frame_takes_back_what_had_listed_it_as_missing():
     store.run(facts(6, 6, missing=gap))
     store.done.clear()
     store.run(facts(6, 6))
-    assert set(store.done) == {(name, 0, 4) for name in ("images", "measures", "aggregates")}
+    again = {(name, 0, 4) for name in ("images", "measures", "aggregates")}
+    windows = {p for p in every_place(facts(6)) if p[0] in {"a window", "a movie"}}
+    assert again <= set(store.done) <= again | windows
     assert set(store.retracted) == set(store.done)
 
 
@@ -309,10 +378,10 @@ def test_frames_are_read_once_for_all_their_steps():
     first = at.plan(seen, store.entries)
     assert [work.steps for work in first.work] == [("reference",), ("reference",)]
     for work in first.work:
-        store.compute(work, seen)
+        store.compute(work, seen, {})
     second = at.plan(seen, store.entries)
     assert [work.steps for work in second.work] == [("threshold",)]
-    store.compute(second.work[0], seen)
+    store.compute(second.work[0], seen, {})
     third = at.plan(seen, store.entries)
     assert {work.steps for work in third.work} == {("images", "measures", "aggregates")}
     assert [(w.scene, w.start, w.stop) for w in third.work] == [(0, 0, 4), (0, 4, 8), (0, 8, 9), (1, 0, 4), (1, 4, 5)]

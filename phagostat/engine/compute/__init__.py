@@ -8,7 +8,7 @@ from phagostat.engine.compute.measures import measure_frames
 from phagostat.engine.compute.planes import convert_frames
 from phagostat.engine.compute.reference import find_reference
 from phagostat.engine.compute.threshold import find_threshold
-from phagostat.engine.work import SceneFunction, StepFunction
+from phagostat.engine.work import SceneFunction, StepFunction, WindowFunction
 
 FRAME_FUNCTIONS: dict[str, StepFunction] = {
     "images": normalise_frames,
@@ -18,8 +18,11 @@ FRAME_FUNCTIONS: dict[str, StepFunction] = {
 }
 """For each step of frames the function that computes it."""
 
+WINDOW_FUNCTIONS: dict[str, WindowFunction] = {}
+"""For each step over a window of frames what loads and computes it."""
+
 WHOLE_FUNCTIONS: dict[str, SceneFunction] = {
     "reference": find_reference,
     "threshold": find_threshold,
 }
-"""For each step of a scene or of the acquisition the function that computes it."""
+"""For each step of a scene, of its whole movie or of the acquisition the function that computes it."""

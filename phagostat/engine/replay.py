@@ -1,0 +1,67 @@
+"""Folds over committed records: what crosses frames without touching a pixel, replayed whenever it is asked for."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+
+from phagostat.engine.planner import Folded, Replay
+from phagostat.engine.steps import Scope, Step
+from phagostat.engine.work import Job
+from phagostat.folds.blur import BlurOptions, BlurRecord, fold
+from phagostat.store.commits import Entry
+
+FoldFunction = Callable[[Job, int, Sequence[Mapping[str, Entry]], Mapping[str, Entry]], Sequence[Folded]]
+"""From the job, the scene, the entries of its first frames in order and those of the scene, one result a frame."""
+
+
+def blur_verdicts(
+    job: Job, scene: int, frames: Sequence[Mapping[str, Entry]], about: Mapping[str, Entry]
+) -> list[Folded]:
+    """Which frames may be used, and what that rests on; the verdict is ``usable`` or ``unusable``."""
+    settings = job.settings.blur
+    options = BlurOptions(
+        rule=settings.rule,
+        suspect_ratio=settings.suspect_ratio,
+        certain_ratio=settings.certain_ratio,
+        matched_ratio=settings.matched_ratio,
+        baseline_frames=settings.baseline_frames,
+        ramp_window_s=60 * settings.ramp_window_min,
+        max_drop=settings.max_drop,
+        search_frames=settings.search_frames,
+    )
+    times = job.scenes[scene].times_s
+    records = [
+        BlurRecord(
+            frame=frame,
+            time_s=float(frame) if times is None else times[frame],
+            verdict=entries["measures"].verdict,
+            sharpness=entries["measures"].record.get("sharpness"),
+        )
+        for frame, entries in enumerate(frames)
+    ]
+    _, verdicts = fold(records, reference_sharpness=_reference_sharpness(job, about["reference"]), options=options)
+    return [
+        Folded(
+            "usable" if verdict.usable else "unusable",
+            {"focus": verdict.focus.value, "reason": verdict.reason, **verdict.evidence},
+        )
+        for verdict in verdicts
+    ]
+
+
+def _reference_sharpness(job: Job, reference: Entry) -> float | None:
+    if job.settings.sharpness.method != "scaled":  # candidates were compared by the scaled measure
+        return None
+    chosen = reference.record.get("frame")
+    found = [c["sharpness"] for c in reference.record.get("candidates", ()) if c["frame"] == chosen]
+    return found[0] if found else None
+
+
+FOLD_FUNCTIONS: dict[str, FoldFunction] = {"verdicts": blur_verdicts}
+"""For each fold the function that replays it."""
+
+
+def replays(job: Job, steps: tuple[Step, ...]) -> dict[str, Replay]:
+    """The folds of a step table, bound to a job."""
+    return {step.name: functools.partial(FOLD_FUNCTIONS[step.name], job) for step in steps if step.scope is Scope.FOLD}
