@@ -37,6 +37,8 @@ UM_PER: Final = {
 SECONDS_PER: Final = {"second": 1.0, "millisecond": 1e-3, "microsecond": 1e-6, "minute": 60.0, "hour": 3600.0}
 SQUARE_TOLERANCE: Final = 1e-3
 DTYPES: Final = ("uint8", "uint16")
+MAX_PLANES: Final = 1 << 24
+MAX_SIDE_PX: Final = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,8 @@ class OmeZarrSource:
     def _images(self) -> tuple[_Image, ...]:
         root = Path(self._path)
         attributes = read_node(root).get("attributes", {})
-        ome = attributes.get("ome", {})
+        ome = attributes.get("ome")
+        ome = ome if isinstance(ome, Mapping) else {}
         if "plate" in ome or "well" in ome:
             raise SourceError(
                 "a plate or well, not an image or group of images",
@@ -256,18 +259,23 @@ def _image(group: Path) -> _Image:
         node = read_node(array)
         image = _Image(group, array, node, axes, units, scale, labels, own)
         shape = image.shape
+        chunk = image.node["chunk_grid"]["configuration"]["chunk_shape"]
         sound = (
-            len(shape) == len(axes)
+            len(shape) == len(chunk) == len(axes)
             and {"y", "x"} <= set(axes) <= set("tczyx")
             and axes[-2:] == ("y", "x")
             and len(set(axes)) == len(axes)
-            and all(isinstance(n, int) and n > 0 for n in (*shape, *node["chunk_grid"]["configuration"]["chunk_shape"]))
-            and len(_chunk_shape(image)) == len(shape)
+            and all(type(n) is int and n > 0 for n in (*shape, *chunk))
+            and math.prod(shape[:-2]) <= MAX_PLANES
+            and max(shape[-2:]) <= MAX_SIDE_PX
             and (scale is None or len(scale) == len(axes))
         )
         # everything used later is looked up once here, so that what is absent is said here
-        _ = node["data_type"], _chunk_shape(image)
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        if _separator(image)[0] not in (".", "/") or not isinstance(node["data_type"], str):
+            raise TypeError("chunk keys or pixel type")  # noqa: TRY301 - said as for all else that is absent
+        if not all(unit is None or isinstance(unit, str) for unit in units) or not isinstance(own, Mapping):
+            raise TypeError("units or attributes")  # noqa: TRY301
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise SourceError("not an OME-Zarr 0.4 or 0.5 image", where=group, found=repr(error)) from error
     if not sound:
         raise SourceError(
