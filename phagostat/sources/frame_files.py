@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from phagostat.model.errors import SourceError
-from phagostat.sources.frame_layouts import FolderLayout, folder_layout, folder_stamps
+from phagostat.sources.frame_layouts import FolderLayout, folder_layout, folder_stamps, folders_of
 from phagostat.sources.open_files import MAX_OPEN_FILES
 from phagostat.sources.pictures import describe_picture
 from phagostat.sources.tiff_file import PlaneFormat
@@ -39,7 +39,13 @@ class OpenFolder:
         self.path = path
         self.layout: FolderLayout = folder_layout(Path(path))
 
-        self.stamps = folder_stamps(Path(path), self.layout)
+        self._folders = folders_of(Path(path), self.layout)
+        self._stamps = folder_stamps(self._folders)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether its folders hold what they held when they were listed."""
+        return folder_stamps(self._folders) == self._stamps
 
     @cached_property
     def depth(self) -> int:
@@ -135,7 +141,7 @@ def open_folder(path: str) -> OpenFolder:
     """
     with _open_folders_lock:
         known = _open_folders.get(path)
-    if known is None or folder_stamps(Path(path), known.layout) != known.stamps:
+    if known is None or not known.is_current:
         known = OpenFolder(path)
     with _open_folders_lock:
         _open_folders[path] = known

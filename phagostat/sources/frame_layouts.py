@@ -119,18 +119,23 @@ def folder_layout(root: Path) -> FolderLayout:
     return _nested(root, listing)
 
 
-def folder_stamps(root: Path, layout: FolderLayout) -> tuple[tuple[str, int], ...]:
-    """Give the modification times (ns) of the folders of a layout, by which a change of what they hold is told."""
+def folders_of(root: Path, layout: FolderLayout) -> tuple[Path, ...]:
+    """Give the folders of a layout: those of its files, and what lies between them and the root."""
     folders = {root}
     for parent in {file.parent for scene in layout.scenes for file in scene.files.values()}:
         folders.add(parent)
         folders.update(above for above in parent.parents if root in above.parents)
+    return tuple(sorted(folders))
+
+
+def folder_stamps(folders: Iterable[Path]) -> tuple[int, ...]:
+    """Give the modification times (ns) of folders, by which a change of what they hold is told."""
     stamps = []
-    for folder in sorted(folders):
+    for folder in folders:
         try:
-            stamps.append((str(folder), folder.stat().st_mtime_ns))
+            stamps.append(folder.stat().st_mtime_ns)
         except OSError:
-            stamps.append((str(folder), -1))
+            stamps.append(-1)
     return tuple(stamps)
 
 
