@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phagostat.folds.fate_options import FateOptions
-from phagostat.folds.ledger import LedgerState, Stranger
+from phagostat.folds.ledger import LedgerState
 from phagostat.folds.movement import SLACK_FRAMES, find_movement
 
 Floats = NDArray[np.float64]
@@ -181,7 +181,6 @@ def _detached(state: LedgerState, area: Floats, limits: FateOptions) -> NDArray[
     found = np.full(area.shape[1], -1, np.int64)
     left = area / np.maximum(whole, 1e-9)
     gone = _for_good(left < limits.gone_fraction)
-    around = _strangers_by_entry(state.strangers)
     for i in np.flatnonzero((gone > 0) & (whole >= limits.min_traced_um2)).tolist():
         now = int(gone[i])
         entry, before = state.entries[used[now]], state.entries[used[now - 1]]
@@ -190,26 +189,11 @@ def _detached(state: LedgerState, area: Floats, limits: FateOptions) -> NDArray[
             and used[now] - used[now - 1] == 1
             and np.isfinite(before.area_um2[i])
             and entry.light[i] < limits.trace_fraction * reference.light[i]
-            and not np.isfinite(entry.position_um[i, 0])
+            and before.around_um2[i] - entry.around_um2[i] >= 0.6 * whole[i]
         )
-        if traceless and used[now] in around:
-            place, size = around[used[now]]
-            distance = np.hypot(*(place - reference.position_um[i]).T)
-            alike = (size >= 0.5 * whole[i]) & (size <= 2 * whole[i]) & (distance <= 2 * limits.search_um)
-            traceless = not alike.any()
         if traceless:
             found[i] = now
     return found
-
-
-def _strangers_by_entry(strangers: tuple[Stranger, ...]) -> dict[int, tuple[Floats, Floats]]:
-    """Positions and areas of all strangers, by the entry that they were seen in."""
-    seen: dict[int, list[tuple[float, float, float]]] = {}
-    for stranger in strangers:
-        for entry, (y, x), area in zip(stranger.entries, stranger.position_um, stranger.area_um2, strict=True):
-            seen.setdefault(entry, []).append((y, x, area))
-    tables = {entry: np.array(rows) for entry, rows in seen.items()}
-    return {entry: (table[:, :2], table[:, 2]) for entry, table in tables.items()}
 
 
 def _for_good(state: NDArray[np.bool_]) -> NDArray[np.int64]:

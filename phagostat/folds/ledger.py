@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from phagostat.folds.matching import match_within_gate
 
@@ -32,12 +33,15 @@ class LedgerOptions:
     max_scale_error
         A frame whose untouched aggregates have, in the median, areas further than this from the reference's is not
         used (its focus or its bleaching factor is wrong).
+    around_um
+        How far around an aggregate's place it is looked for once it is gone.
     patience_frames
         What belongs to no reference aggregate is looked for in this many usable frames before it is given up.
     """
 
     gate_um: float = 1.44
     max_scale_error: float = 0.04
+    around_um: float = 12.0
     patience_frames: int = 3
 
 
@@ -142,6 +146,10 @@ class LedgerEntry:
     position_um, label_area_um2, outside_um2
         (n, 2), (n,), (n,) of the label that each reference aggregate was followed to: where, its area, and the part of
         that in no territory; NaN and 0 where to none.
+    cut_off
+        (n,) whether that label reaches the edge of the frame: its place and area are those of the visible part.
+    around_um2
+        (n,) area of all labels around each reference aggregate, within ``around_um`` of its place.
     appeared
         Number of labels that belong to no reference aggregate.
     """
@@ -156,6 +164,8 @@ class LedgerEntry:
     position_um: Floats
     label_area_um2: Floats
     outside_um2: Floats
+    cut_off: NDArray[np.bool_]
+    around_um2: Floats
     appeared: int
 
 
@@ -318,27 +328,27 @@ def step(state: LedgerState, record: LedgerRecord, options: LedgerOptions | None
         if free[record.home_label[i]]:
             own[i] = record.home_label[i]
             free[own[i]] = False
+    there = own >= 0
+    label = own[there]
     position = np.full((n, 2), np.nan)
-    whole = own >= 0
-    whole[whole] = ~record.cut_off[own[whole]]
-    position[whole] = record.position_um[own[whole]]
-    label_area, outside = np.zeros(n), np.zeros(n)
-    label_area[whole] = record.label_area_um2[own[whole]]
-    outside[whole] = record.outside_um2[own[whole]]
+    label_area, outside, cut_off = np.zeros(n), np.zeros(n), np.zeros(n, np.bool_)
+    position[there] = record.position_um[label]
+    label_area[there], outside[there] = record.label_area_um2[label], record.outside_um2[label]
+    cut_off[there] = record.cut_off[label]
     strangers = list(state.strangers)
     strange = (4 * record.outside_um2 > record.label_area_um2) & ~record.cut_off
-    strange[own[own >= 0]] = False
+    strange[label] = False
     watched = []
-    for (index, absent), label in zip(state.watched, others.tolist(), strict=True):
-        if label >= 0 and strange[label]:
-            strangers[index] = _seen(strangers[index], now, record, label)
-            strange[label] = False
+    for (index, absent), found in zip(state.watched, others.tolist(), strict=True):
+        if found >= 0 and strange[found]:
+            strangers[index] = _seen(strangers[index], now, record, found)
+            strange[found] = False
             watched.append((index, 0))
         elif absent + 1 < limits.patience_frames:
             watched.append((index, absent + 1))
     appeared = np.flatnonzero(strange).tolist()
     watched.extend((len(strangers) + k, 0) for k in range(len(appeared)))
-    strangers.extend(_seen(Stranger((), (), (), ()), now, record, label) for label in appeared)
+    strangers.extend(_seen(Stranger((), (), (), ()), now, record, found) for found in appeared)
     entry = LedgerEntry(
         record.frame,
         record.time_s,
@@ -350,9 +360,11 @@ def step(state: LedgerState, record: LedgerRecord, options: LedgerOptions | None
         position,
         label_area,
         outside,
+        cut_off,
+        _area_around(state.reference.position_um, record, limits.around_um),
         len(appeared),
     )
-    last = np.where(whole[:, None], position, state.last_um)
+    last = np.where((there & ~cut_off)[:, None], position, state.last_um)
     return replace(
         state, entries=(*state.entries, entry), last_um=last, strangers=tuple(strangers), watched=tuple(watched)
     )
@@ -382,6 +394,8 @@ def _unused(state: LedgerState, record: LedgerRecord, reason: str, scale: float)
         np.full((n, 2), np.nan),
         np.zeros(n),
         np.zeros(n),
+        np.zeros(n, np.bool_),
+        np.zeros(n),
         0,
     )
     return replace(state, entries=(*state.entries, entry))
@@ -405,6 +419,17 @@ def _scale(state: LedgerState, area_um2: Floats) -> float:
     earlier = np.divide(before, whole, out=np.full(len(whole), np.nan), where=known)
     untouched = (np.abs(earlier - 1) <= _UNTOUCHED) & (np.abs(ratio - 1) <= 3 * _UNTOUCHED)
     return float(np.median(ratio[untouched])) if untouched.sum() >= _FEWEST else 1.0
+
+
+def _area_around(position_um: Floats, record: LedgerRecord, radius_um: float) -> Floats:
+    known = np.flatnonzero(np.isfinite(position_um).all(axis=1))
+    around = np.zeros(len(position_um))
+    if len(known) and len(record.position_um):
+        near = cKDTree(position_um[known]).sparse_distance_matrix(
+            cKDTree(record.position_um), radius_um, output_type="ndarray"
+        )
+        around[known] = np.bincount(near["i"], record.label_area_um2[near["j"]], len(known))
+    return around
 
 
 def _seen(stranger: Stranger, entry: int, record: LedgerRecord, label: int) -> Stranger:

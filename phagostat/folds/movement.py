@@ -44,12 +44,15 @@ class _Following:
     label_area_um2, outside_um2 : (u, n) float64
     distance_um : (u, n) float64
         From the place in the reference frame.
+    cut_off : (u, n) bool
+        Whether the label reaches the edge of the frame.
     """
 
     position_um: Floats
     label_area_um2: Floats
     outside_um2: Floats
     distance_um: Floats
+    cut_off: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -116,11 +119,13 @@ def find_movement(state: LedgerState, home: Floats, limits: FateOptions) -> Move
 def _following(state: LedgerState) -> _Following:
     used = [entry for entry in state.entries if entry.used]
     position = np.stack([entry.position_um for entry in used])
+    cut_off = np.stack([entry.cut_off for entry in used])
     return _Following(
         position,
         np.stack([entry.label_area_um2 for entry in used]),
-        np.stack([entry.outside_um2 for entry in used]),
+        np.where(cut_off, 0, np.stack([entry.outside_um2 for entry in used])),
         np.hypot(*np.moveaxis(position - state.reference.position_um, 2, 0)),
+        cut_off,
     )
 
 
@@ -238,8 +243,9 @@ def _carried(
         start = int(steepest[i]) + last_whole(window, window[0] - 0.15 * size[i], SLACK_FRAMES, 1.0)
         soon = slice(start + 1, start + 1 + SLACK_FRAMES)
         place = state.reference.position_um[i]
-        moving = follow.label_area_um2[soon, i][follow.distance_um[soon, i] > 2.5 * limits.moved_um]
-        if _alike(moving, whole[i]).any() or any(
+        area = follow.label_area_um2[soon, i]
+        alike = _alike(area, whole[i]) | (follow.cut_off[soon, i] & (area >= 0.5 * whole[i]))
+        if (alike & (follow.distance_um[soon, i] > 2.5 * limits.moved_um)).any() or any(
             start < s.times[0] <= start + SLACK_FRAMES
             and _alike(s.area_um2[:1], size[i])[0]
             and np.hypot(*(s.position_um[0] - place)) <= limits.search_um
