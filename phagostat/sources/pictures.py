@@ -10,10 +10,11 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from phagostat.model.errors import SourceError
 from phagostat.sources.protocol import Plane
@@ -22,6 +23,8 @@ from phagostat.sources.tiff_file import MAX_SIDE_PX, OpenTiff, PlaneFormat
 PNG_SUFFIXES: Final = (".png",)
 TIFF_SUFFIXES: Final = (".tif", ".tiff")
 PICTURE_SUFFIXES: Final = (*PNG_SUFFIXES, *TIFF_SUFFIXES)
+GREY: Final = 0
+PALETTE: Final = 3
 DAMAGED: Final = "copy or export the picture again"
 
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
@@ -59,7 +62,10 @@ def describe_picture(path: Path) -> PictureFacts:
         If it cannot be opened, or is no grey picture of 8 or 16 bits.
     """
     if path.suffix.lower() in PNG_SUFFIXES:
-        return PictureFacts(_png_format(_read_bytes(path, _PNG_HEADER.size), path=path))
+        form, colour = _png_format(_read_bytes(path, _PNG_HEADER.size), path=path)
+        if colour != GREY:
+            _decode_png(_read_bytes(path), path=path)  # whether its colours are grey is seen in its pixels alone
+        return PictureFacts(form)
     opened = OpenTiff(str(path))
     return PictureFacts(_single_page(opened), opened.pixel_size_um)
 
@@ -102,7 +108,8 @@ def _read_bytes(path: Path, n_bytes: int = -1) -> bytes:
         raise SourceError("cannot be read", where=path, found=error) from error
 
 
-def _png_format(raw: bytes, *, path: Path) -> PlaneFormat:
+def _png_format(raw: bytes, *, path: Path) -> tuple[PlaneFormat, int]:
+    """Format and colour type by a PNG's header."""
     if not raw.startswith(_PNG_SIGNATURE):
         raise SourceError("no PNG picture", where=path, found=f"first bytes {raw[:8]!r}", remedy=DAMAGED)
     if len(raw) < _PNG_HEADER.size:
@@ -110,13 +117,8 @@ def _png_format(raw: bytes, *, path: Path) -> PlaneFormat:
     _, length, kind, width, height, bits, colour, *_ = _PNG_HEADER.unpack_from(raw)
     if kind != b"IHDR" or length != 13 or not (0 < width <= MAX_SIDE_PX and 0 < height <= MAX_SIDE_PX):
         raise SourceError("the PNG's header is damaged", where=path, found=f"{width} x {height} px", remedy=DAMAGED)
-    if colour != 0:
-        raise SourceError(
-            "a picture in colours, where camera counts in grey are needed",
-            where=path,
-            found=_PNG_COLOURS.get(colour, f"colour type {colour}"),
-            remedy="save each channel as grey of 8 or 16 bits",
-        )
+    if colour == PALETTE:
+        bits = 8  # of the colours, whatever the bits of their numbers
     if bits not in (8, 16):
         raise SourceError(
             "pixels are neither uint8 nor uint16",
@@ -124,11 +126,11 @@ def _png_format(raw: bytes, *, path: Path) -> PlaneFormat:
             found=f"{bits} bits",
             remedy="save the picture as grey of 8 or 16 bits",
         )
-    return PlaneFormat((height, width), f"uint{bits}")
+    return PlaneFormat((height, width), f"uint{bits}"), colour
 
 
 def _decode_png(raw: bytes, *, path: Path) -> Plane:
-    expected = _png_format(raw, path=path)
+    expected, colour = _png_format(raw, path=path)
     at, ended = len(_PNG_SIGNATURE), False
     while not ended and at + 12 <= len(raw):
         (length,) = struct.unpack_from(">I", raw, at)
@@ -146,7 +148,23 @@ def _decode_png(raw: bytes, *, path: Path) -> Plane:
         pixels = cv2.imdecode(np.frombuffer(raw, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     except (cv2.error, MemoryError) as error:
         raise SourceError("the PNG cannot be decoded", where=path, found=error, remedy=DAMAGED) from error
+    if pixels is not None and pixels.ndim == 3:
+        pixels = _grey_of(pixels, _PNG_COLOURS.get(colour, f"colour type {colour}"), path=path)
     if pixels is None or pixels.shape != expected.shape_yx or pixels.dtype.name != expected.dtype:
         raise SourceError("the PNG cannot be decoded", where=path, remedy=DAMAGED)
     plane: Plane = pixels
     return plane
+
+
+def _grey_of(pixels: NDArray[Any], kind: str, *, path: Path) -> NDArray[Any]:
+    """Give the one channel of a picture that was saved in colours and has none."""
+    grey = pixels[..., 0]
+    opaque = pixels.shape[2] < 4 or bool((pixels[..., 3] == np.iinfo(pixels.dtype).max).all())
+    if not (opaque and (pixels[..., 1] == grey).all() and (pixels[..., 2] == grey).all()):
+        raise SourceError(
+            "a picture in colours, where camera counts in grey are needed",
+            where=path,
+            found=kind,
+            remedy="save each channel as grey of 8 or 16 bits",
+        )
+    return np.ascontiguousarray(grey)

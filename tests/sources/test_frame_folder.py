@@ -160,13 +160,31 @@ def test_frames_start_at_the_number_that_they_carry(tmp_path):
 def test_an_odd_frame_cannot_be_read_and_says_why(released):
     save(released / "scene_2" / CELLS / "3.png", picture(0, yx=(10, 24)))
     save(released / "scene_2" / CELLS / "5.png", picture(0, dtype="uint16"))
-    save(released / "scene_2" / CELLS / "6.png", np.zeros((*YX, 3), "uint8"))
+    save(released / "scene_2" / CELLS / "6.png", picture(0, yx=(*YX, 3)))
     source = FrameFolderSource(released)
     assert source.metadata.scenes[0].shape_yx == YX
     for frame, reason in ((3, r"3\.png is not like the others .*10 x 24"), (5, "uint16"), (6, "in colours")):
         with pytest.raises(PlaneError, match=f"scene 0 frame {frame} channel 1: .*{reason}"):
             source.read(0, frame, 1)
     np.testing.assert_array_equal(source.read(0, 4, 1), picture(seed_of(2, CELLS, 4)))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P"])
+def test_grey_saved_in_colours_is_grey(tmp_path, mode):
+    """Many programs save grey pictures as RGB; nothing is lost where all three are equal."""
+    for frame in range(3):
+        Image.fromarray(picture(frame)).convert(mode).save(tmp_path / f"{frame}.png")
+    source = FrameFolderSource(tmp_path)
+    assert (source.metadata.scenes[0].shape_yx, source.metadata.scenes[0].dtype) == (YX, "uint8")
+    for frame in range(3):
+        np.testing.assert_array_equal(source.read(0, frame, 0), picture(frame))
+
+
+def test_colours_are_refused_before_anything_is_read(tmp_path):
+    for frame in range(3):
+        save(tmp_path / f"{frame}.png", picture(frame, yx=(*YX, 3)))
+    with pytest.raises(SourceError, match=r"in colours.*found: RGB.*save each channel as grey"):
+        _ = FrameFolderSource(tmp_path).metadata
 
 
 def test_frames_without_a_common_size_are_refused(tmp_path):
