@@ -72,7 +72,7 @@ def eaten_by_aggregate(state: LedgerState, fates: Fates) -> tuple[Floats, Floats
     tuple of (u, n) float64
         Eaten and washed-away area in um2; 0 for aggregates that are not counted.
     """
-    gone = np.where(followed(state, fates), state.reference.area_um2 - fates.area_um2, 0.0)
+    gone = np.where(followed(state, fates), fates.reference_area_um2 - fates.area_um2, 0.0)
     washed = (fates.detached_from >= 0) & (fates.frames[:, None] >= fates.detached_from)
     return np.where(washed, 0.0, gone), np.where(washed, gone, 0.0)
 
@@ -90,7 +90,7 @@ def eaten_area(state: LedgerState, fates: Fates, *, min_area_um2: float = 0.0) -
         An aggregate counts in ``count`` while more than this is left of it.
     """
     counted = followed(state, fates)
-    whole = state.reference.area_um2
+    whole = fates.reference_area_um2
     eaten, washed = eaten_by_aggregate(state, fates)
     total = eaten.sum(axis=1)
     seen = np.where(fates.in_view & counted, whole, 0.0).sum(axis=1)

@@ -11,6 +11,8 @@ class FateOptions:
 
     Parameters
     ----------
+    reference_frames
+        The reference area is the median over this many used frames around the reference frame.
     gone_fraction
         Less than this share of the reference area: absent.
     whole_fraction
@@ -35,6 +37,7 @@ class FateOptions:
         Of smaller ones this cannot be told: they fall below the smallest area that is labelled as they dim.
     """
 
+    reference_frames: int = 11
     gone_fraction: float = 0.15
     whole_fraction: float = 0.85
     return_frames: int = 5

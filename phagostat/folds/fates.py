@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -35,6 +35,9 @@ class Fates:
     ----------
     frames : (u,) int64
         Used frames.
+    reference_area_um2 : (n,) float64
+        Area of each around the time of the reference frame: the noise of a single frame would stay in every later
+        difference.
     area_um2 : (u, n) float64
         What is left of each: in its place, elsewhere, and through passing disturbances. Of an aggregate that is not
         all in view, what was left when it last was.
@@ -52,6 +55,7 @@ class Fates:
     """
 
     frames: NDArray[np.int64]
+    reference_area_um2: Floats
     area_um2: Floats
     elsewhere_um2: Floats
     in_view: NDArray[np.bool_]
@@ -85,11 +89,15 @@ def aggregate_fates(state: LedgerState, options: FateOptions | None = None) -> F
         none = np.full(n, -1, np.int64)
         empty = np.zeros((len(used), n))
         fate = np.array([Fate.CENSORED if c else Fate.KEPT for c in state.reference.censored], object)
-        return Fates(frames, empty, empty, empty > 0, fate, none, none, none)
+        return Fates(frames, whole, empty, empty, empty > 0, fate, none, none, none)
     seen = np.stack([entry.area_um2 for entry in used])
     in_view = np.isfinite(seen)
-    home = _without_dips(_carried_forward(seen, whole), whole, limits)
-    movement = find_movement(state, home, limits)
+    whole = _reference_area(state, seen, frames, limits)
+    state = replace(state, reference=replace(state.reference, area_um2=whole))
+    # No aggregate grows: what is more came from elsewhere, for a moment or to stay.
+    excess = np.where(seen > (2 - limits.whole_fraction) * whole, seen - whole, 0.0)
+    home = _without_dips(_carried_forward(seen - excess, whole), whole, limits)
+    movement = find_movement(state, home, excess, limits)
     elsewhere = movement.elsewhere_um2
     area = _carried_off(home + elsewhere, movement.carried_from)
     area = _carried_forward(np.where(in_view, area, np.nan), whole)
@@ -109,7 +117,16 @@ def aggregate_fates(state: LedgerState, options: FateOptions | None = None) -> F
     fate[passing] = Fate.PASSING
     fate[state.reference.censored] = Fate.CENSORED
     name = np.append(frames, -1)
-    return Fates(frames, area, elsewhere, in_view, fate, name[detached], name[gone], name[changed])
+    return Fates(frames, whole, area, elsewhere, in_view, fate, name[detached], name[gone], name[changed])
+
+
+def _reference_area(state: LedgerState, area: Floats, frames: NDArray[np.int64], limits: FateOptions) -> Floats:
+    """Median of each area over the used frames nearest to the reference frame in which it is as it was in that."""
+    once = state.reference.area_um2
+    nearest = np.argsort(np.abs(frames - state.reference.frame), kind="stable")[: limits.reference_frames]
+    values = np.concatenate([once[None], area[nearest]])
+    values[np.abs(values - once) > (1 - limits.whole_fraction) * once] = np.nan
+    return np.asarray(np.nanmedian(values, axis=0))
 
 
 def _passing(state: LedgerState, area: Floats, limits: FateOptions) -> NDArray[np.bool_]:

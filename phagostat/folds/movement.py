@@ -65,7 +65,7 @@ class _Sighting:
     end: int
 
 
-def find_movement(state: LedgerState, home: Floats, limits: FateOptions) -> Movement:
+def find_movement(state: LedgerState, home: Floats, excess: Floats, limits: FateOptions) -> Movement:
     """Tell what was moved along the glass from what is carried.
 
     Parameters
@@ -74,6 +74,8 @@ def find_movement(state: LedgerState, home: Floats, limits: FateOptions) -> Move
         Of all frames so far.
     home : (u, n) float64
         What is left in each place, in um2.
+    excess : (u, n) float64
+        What lies there beyond the aggregate's own area.
     limits
         See :class:`~phagostat.folds.fates.FateOptions`.
 
@@ -89,7 +91,7 @@ def find_movement(state: LedgerState, home: Floats, limits: FateOptions) -> Move
     was followed, the place belongs to the aggregate that was followed; something at rest that came out of nothing
     belongs to the aggregate that vanished nearby at that time.
     """
-    follow = _following(state)
+    follow = _following(state, excess)
     position, outside = follow.position_um, follow.outside_um2
     n_times = len(home)
     elsewhere = np.zeros_like(home)
@@ -116,14 +118,16 @@ def find_movement(state: LedgerState, home: Floats, limits: FateOptions) -> Move
     return Movement(elsewhere, carried)
 
 
-def _following(state: LedgerState) -> _Following:
+def _following(state: LedgerState, excess: Floats) -> _Following:
     used = [entry for entry in state.entries if entry.used]
     position = np.stack([entry.position_um for entry in used])
+    unmatched = ~np.isfinite(position[..., 0]) & (excess > 0)
+    position[unmatched] = np.broadcast_to(state.reference.position_um, position.shape)[unmatched]
     cut_off = np.stack([entry.cut_off for entry in used])
     return _Following(
         position,
         np.stack([entry.label_area_um2 for entry in used]),
-        np.where(cut_off, 0, np.stack([entry.outside_um2 for entry in used])),
+        np.where(cut_off, 0, np.stack([entry.outside_um2 for entry in used]) + excess),
         np.hypot(*np.moveaxis(position - state.reference.position_um, 2, 0)),
         cut_off,
     )
