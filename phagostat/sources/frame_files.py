@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
@@ -19,6 +20,8 @@ from phagostat.sources.tiff_file import PlaneFormat
 
 SAMPLED_FILES: Final = 25
 """How many pictures of each scene and channel are looked at to tell the size of its frames."""
+SETTLE_NS: Final = 2_000_000_000
+"""How long a folder must not have changed for its listing to be kept; network file systems count in seconds."""
 
 
 class OpenFolder:
@@ -41,11 +44,13 @@ class OpenFolder:
 
         self._folders = folders_of(Path(path), self.layout)
         self._stamps = folder_stamps(self._folders)
+        # a file that came within a clock tick of the listing leaves no later time behind
+        self._settled = time.time_ns() - max(self._stamps) > SETTLE_NS
 
     @property
     def is_current(self) -> bool:
         """Whether its folders hold what they held when they were listed."""
-        return folder_stamps(self._folders) == self._stamps
+        return self._settled and folder_stamps(self._folders) == self._stamps
 
     @cached_property
     def depth(self) -> int:

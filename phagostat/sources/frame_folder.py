@@ -14,7 +14,7 @@ from phagostat.model.acquisition import AcquisitionMetadata, Scene, TimesOrigin
 from phagostat.model.errors import MetadataError, PhagostatError, PlaneError, SourceError
 from phagostat.sources import released_tables
 from phagostat.sources.frame_files import OpenFolder, open_folder
-from phagostat.sources.frame_layouts import folder_layout
+from phagostat.sources.frame_layouts import FolderLayout
 from phagostat.sources.pictures import PictureFacts, describe_picture, read_picture
 from phagostat.sources.protocol import Availability, Plane
 from phagostat.sources.tiff_file import PlaneFormat
@@ -50,6 +50,7 @@ class FrameFolderSource:
     def __init__(self, path: str | os.PathLike[str], *, z: ZChoice = "max") -> None:
         self._path = os.fspath(path)
         self._z = check_z(z)
+        self._availability: tuple[FolderLayout, Availability] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self._path, self._z)
@@ -89,12 +90,14 @@ class FrameFolderSource:
         )
 
     def poll(self) -> Availability:
-        """Tell which pictures are there, by listing the folders again.
+        """Tell which pictures are there, by listing the folders again where they have changed.
 
         The folder is taken as closed. What has come since the first look is told as far as the metadata, which do not
         change, have a place for it.
         """
-        now = folder_layout(Path(self._path))
+        now = open_folder(self._path).layout
+        if self._availability is not None and self._availability[0] is now:
+            return self._availability[1]
         files = {scene.name: scene.files for scene in now.scenes}
         index = {channel.name: channel.index for channel in now.channels}
         planes = chosen_z(self._z, self._folder.depth, path=self._path)
@@ -108,7 +111,8 @@ class FrameFolderSource:
             for scene in self.metadata.scenes
             for channel in self.metadata.channels
         }
-        return Availability(complete, closed=True)
+        self._availability = now, Availability(complete, closed=True)
+        return self._availability[1]
 
     def read(self, scene: int, frame: int, channel: int) -> Plane:
         """Give one plane as a (y, x) array.

@@ -52,6 +52,7 @@ class TiffSource:
         self._z = check_z(z)
         self._axes = axes
         self._checked: OpenTiff | None = None
+        self._availability: tuple[TiffLayout, Availability] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self._path, self._z, self._axes)
@@ -96,16 +97,20 @@ class TiffSource:
 
     def poll(self) -> Availability:
         """Tell which planes have their pages; a TIFF is taken as closed."""
+        layout = self._layout
+        if self._availability is not None and self._availability[0] is layout:
+            return self._availability[1]
         complete = {}
-        for scene, known in enumerate(self._layout.scenes):
+        for scene, known in enumerate(layout.scenes):
             chosen = chosen_z(self._z, known.n_z, path=self._path)
-            for channel in range(len(self._layout.channels)):
+            for channel in range(len(layout.channels)):
                 complete[scene, channel] = tuple(
                     frame
                     for frame in range(known.n_frames)
-                    if all((scene, frame, channel, z) in self._layout.places for z in chosen)
+                    if all((scene, frame, channel, z) in layout.places for z in chosen)
                 )
-        return Availability(complete, closed=True)
+        self._availability = layout, Availability(complete, closed=True)
+        return self._availability[1]
 
     def read(self, scene: int, frame: int, channel: int) -> Plane:
         """Give one plane as a (y, x) array.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import multiprocessing
+import os
 import pickle
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -18,6 +19,7 @@ from phagostat import sources
 from phagostat.model.acquisition import ChannelRole, TimesOrigin
 from phagostat.model.errors import MetadataError, PlaneError, SourceError
 from phagostat.sources.channel_roles import resolve
+from phagostat.sources.frame_files import open_folder
 from phagostat.sources.frame_folder import FrameFolderSource
 
 AGGREGATES, CELLS = "normalized_aggregate", "normalized_cell"
@@ -336,6 +338,16 @@ def test_frames_that_appear_are_polled_and_read(released):
     assert source.poll().complete[1, 1] == (0, 1, 2, 3, 5, 6, 7, 8, 9)
     assert source.metadata.identity == identity
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(source)).read(1, 7, 1), picture(77))
+
+
+def test_folders_are_listed_again_only_once_they_have_changed(released):
+    for folder in (released, *(path for path in released.rglob("*") if path.is_dir())):
+        os.utime(folder, (1e9, 1e9))
+    source = FrameFolderSource(released)
+    assert open_folder(str(released)) is open_folder(str(released))
+    assert source.poll() is source.poll()
+    save(released / "scene_10" / CELLS / "7.png", picture(77))
+    assert 7 in source.poll().complete[1, 1]
 
 
 def test_identity_is_of_the_content_not_of_the_path(released, tmp_path):

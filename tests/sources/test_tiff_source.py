@@ -8,6 +8,7 @@ import struct
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -133,6 +134,24 @@ def test_plain_stack_is_a_movie_whatever_its_compression(tmp_path, compression, 
     for frame in range(4):
         np.testing.assert_array_equal(source.read(0, frame, 0), movie[frame])
         np.testing.assert_array_equal(source.read(0, frame, 0), tifffile.imread(tmp_path / "m.tif", key=frame))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("writer", ["pillow", "pillow lzw", "opencv"])
+def test_stacks_of_other_writers(tmp_path, writer, dtype):
+    movie = pixels((4, 30, 21), dtype)
+    file = tmp_path / "m.tif"
+    if writer == "opencv":
+        assert cv2.imwritemulti(str(file), list(movie))
+    else:
+        first, *others = [Image.fromarray(plane) for plane in movie]
+        how = {"compression": "tiff_lzw"} if "lzw" in writer else {}
+        first.save(file, save_all=True, append_images=others, **how)
+    source = sources.open_source(file)
+    assert source.metadata.scenes[0].n_frames == 4
+    assert source.metadata.pixel_size_um is None
+    for frame in range(4):
+        np.testing.assert_array_equal(source.read(0, frame, 0), movie[frame])
 
 
 def test_axes_that_tifffile_wrote(tmp_path):
