@@ -266,6 +266,37 @@ class BlurSettings(_Group):
         return values
 
 
+class CellSettings(_Group):
+    """Where cells are."""
+
+    route: Literal["texture"] = Field(
+        default="texture",
+        description="how the cell probability is found; 'texture': roughness and darkness of the phase-contrast image, "
+        "without trained weights",
+    )
+    min_probability: float = Field(
+        default=0.5, ge=0, lt=1, description="the foreground's pixels exceed it", source=_PAPER
+    )
+
+
+class CoherenceSettings(_Group):
+    """Which cells hold over time (TTCM)."""
+
+    window_frames: int = Field(
+        default=5, ge=1, le=257, unit="frames", description="length of the window", source="published code"
+    )
+    seed_probability: float = Field(
+        default=0.9, gt=0, lt=1, description="a seed's pixels have a mean probability above it", source=_PAPER
+    )
+    min_seed_area_um2: float = Field(
+        default=42.4,
+        ge=0,
+        unit="um2",
+        description="smallest seed of a cell",
+        source="published code: 1000 px2 of 0.206 um",
+    )
+
+
 class ExecutionSettings(_Group):
     """How the work is done; never changes a result and is part of no digest."""
 
@@ -296,6 +327,8 @@ class Settings(_Group):
     registration: RegistrationSettings = RegistrationSettings()
     aggregates: AggregateSettings = AggregateSettings()
     blur: BlurSettings = BlurSettings()
+    cells: CellSettings = CellSettings()
+    coherence: CoherenceSettings = CoherenceSettings()
     execution: ExecutionSettings = ExecutionSettings()
 
 

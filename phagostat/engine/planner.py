@@ -82,9 +82,12 @@ class Folded:
         return value_digest([self.verdict, dict(self.record)])
 
 
-Replay = Callable[[int, Sequence[Mapping[str, Entry]], Mapping[str, Entry]], Sequence[Folded]]
-"""A fold: from the scene, the committed entries of its first frames (by step) in frame order, and those of the scene
-and the acquisition, to what it says of these frames."""
+FrameEntries = Mapping[str, Entry | Folded]
+"""What is known of one frame, by step."""
+
+Replay = Callable[[int, Sequence[FrameEntries], Mapping[str, Entry]], Sequence[Folded]]
+"""A fold: from the scene, what is known of its first frames in frame order, and the committed entries of the scene and
+the acquisition, to what it says of these frames."""
 
 
 @dataclass(frozen=True)
@@ -283,15 +286,18 @@ class _Survey:
         names = [place[0] for place in places if self._scope(place) in PER_FRAME]
         if any(place not in self.contents for place in whole):
             return
-        frames: list[Mapping[str, Entry]] = []
+        frames: list[FrameEntries] = []
         for frame in range(self.facts.scenes[scene].n_frames):
             if any((name, scene, frame) not in self.contents for name in names):
                 break
-            frames.append({name: self.committed[name, scene][frame] for name in names})
+            frames.append({name: self._of_frame(name, scene, frame) for name in names})
         about = {name: self.committed[name, at][index] for name, at, index in whole}
         for frame, folded in enumerate(self.planner.folds[step.name](scene, frames, about)):
             self.folded[step.name, scene, frame] = folded
             self.contents[step.name, scene, frame] = folded.content
+
+    def _of_frame(self, name: str, scene: int, frame: int) -> Entry | Folded:
+        return self.folded.get((name, scene, frame)) or self.committed[name, scene][frame]
 
     def _targets(self, step: Step) -> Iterator[tuple[int | None, int]]:
         if step.scope is Scope.ACQUISITION:

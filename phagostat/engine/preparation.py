@@ -17,6 +17,10 @@ ROLES = (ChannelRole.AGGREGATES, ChannelRole.CELLS)
 """Order of the channels in an analysed image."""
 
 
+LABELS = ("aggregates", "cells")
+"""Label images of an analysed scene."""
+
+
 def image_path(scene: int) -> str:
     """The image of a scene; its full-resolution array is ``/0`` below."""
     return f"{scene}"
@@ -25,6 +29,11 @@ def image_path(scene: int) -> str:
 def labels_path(scene: int, name: str) -> str:
     """A label image of a scene; its full-resolution array is ``/0`` below."""
     return f"{scene}/labels/{name}"
+
+
+def probability_path(scene: int) -> str:
+    """The cell probability of a scene, an image of one channel; its full-resolution array is ``/0`` below."""
+    return f"{scene}/probability"
 
 
 def reference_path(scene: int) -> str:
@@ -53,17 +62,27 @@ def prepare_analysis(job: Job, log: CommitLog) -> None:
             attributes=_scene_attributes(job, scene),
             **shared,
         )
-        labels = ImageSpec(
-            path=labels_path(scene.index, "aggregates"),
+        probability = ImageSpec(
+            path=probability_path(scene.index),
             shape_tcyx=(scene.n_frames, 1, height, width),
-            dtype="uint16",
-            channels=("aggregates",),
-            kind="labels",
+            dtype="uint8",
+            channels=("cell probability",),
             **shared,
         )
-        for spec in (image, labels):
+        labels = [
+            ImageSpec(
+                path=labels_path(scene.index, name),
+                shape_tcyx=(scene.n_frames, 1, height, width),
+                dtype="uint16",
+                channels=(name,),
+                kind="labels",
+                **shared,
+            )
+            for name in LABELS
+        ]
+        for spec in (image, probability, *labels):
             _make(job, log, spec)
-        ensure_labels(job.layout.images, image.path, ["aggregates"])
+        ensure_labels(job.layout.images, image.path, LABELS)
         ensure_planes(job.layout.images, reference_path(scene.index), (len(ROLES), *scene.shape_yx), dtype=scene.dtype)
 
 

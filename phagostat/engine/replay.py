@@ -5,19 +5,17 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 
-from phagostat.engine.planner import Folded, Replay
+from phagostat.engine.planner import Folded, FrameEntries, Replay
 from phagostat.engine.steps import Scope, Step
 from phagostat.engine.work import Job
 from phagostat.folds.blur import BlurOptions, BlurRecord, fold
 from phagostat.store.commits import Entry
 
-FoldFunction = Callable[[Job, int, Sequence[Mapping[str, Entry]], Mapping[str, Entry]], Sequence[Folded]]
-"""From the job, the scene, the entries of its first frames in order and those of the scene, one result a frame."""
+FoldFunction = Callable[[Job, int, Sequence[FrameEntries], Mapping[str, Entry]], Sequence[Folded]]
+"""From the job, the scene, what is known of its first frames in order and the scene's entries, one result a frame."""
 
 
-def blur_verdicts(
-    job: Job, scene: int, frames: Sequence[Mapping[str, Entry]], about: Mapping[str, Entry]
-) -> list[Folded]:
+def blur_verdicts(job: Job, scene: int, frames: Sequence[FrameEntries], about: Mapping[str, Entry]) -> list[Folded]:
     """Which frames may be used, and what that rests on; the verdict is ``usable`` or ``unusable``."""
     settings = job.settings.blur
     options = BlurOptions(
@@ -50,6 +48,29 @@ def blur_verdicts(
     ]
 
 
+def usable_frames(job: Job, scene: int, frames: Sequence[FrameEntries], about: Mapping[str, Entry]) -> list[Folded]:
+    """Whether a frame may be used and where it lies, without the evidence.
+
+    What reads this is not computed again because some figure behind an equal verdict has changed.
+    """
+    del job, scene, about
+    return [
+        Folded(
+            entries["verdicts"].verdict,
+            {
+                "reason": None if entries["verdicts"].verdict == "usable" else _why_not(entries),
+                "shift_y_px": entries["measures"].record.get("shift_y_px"),
+                "shift_x_px": entries["measures"].record.get("shift_x_px"),
+            },
+        )
+        for entries in frames
+    ]
+
+
+def _why_not(entries: FrameEntries) -> str:
+    return entries["measures"].verdict if entries["measures"].verdict != "ok" else "blurred"
+
+
 def _reference_sharpness(job: Job, reference: Entry) -> float | None:
     if job.settings.sharpness.method != "scaled":  # candidates were compared by the scaled measure
         return None
@@ -58,7 +79,7 @@ def _reference_sharpness(job: Job, reference: Entry) -> float | None:
     return found[0] if found else None
 
 
-FOLD_FUNCTIONS: dict[str, FoldFunction] = {"verdicts": blur_verdicts}
+FOLD_FUNCTIONS: dict[str, FoldFunction] = {"verdicts": blur_verdicts, "usable": usable_frames}
 """For each fold the function that replays it."""
 
 

@@ -95,6 +95,16 @@ def _threshold_settings(settings: Settings) -> tuple[str, ...]:
     return ("aggregates.threshold_rule", "aggregates.threshold_percentile", "aggregates.threshold_fraction")
 
 
+CELL_NORMALISATION = (
+    "normalisation.cells_low_percentile",
+    "normalisation.cells_high_percentile",
+    "normalisation.cells_rule",
+    "normalisation.cells_grey_mean",
+    "normalisation.cells_grey_sd",
+    "normalisation.flat_field_sigma_um",
+)
+"""Settings of the normalised cell channel."""
+
 ANALYSIS_STEPS: tuple[Step, ...] = (
     Step("reference", 1, Scope.SCENE, settings=lambda _: ("reference",), facts=("roles", "reduction")),
     Step("threshold", 1, Scope.ACQUISITION, needs=("reference",), settings=_threshold_settings),
@@ -122,7 +132,25 @@ ANALYSIS_STEPS: tuple[Step, ...] = (
         settings=_aggregate_settings,
         facts=("roles", "reduction", "pixel_size_um"),
     ),
+    Step(
+        "probability",
+        1,
+        Scope.FRAME,
+        needs=("reference",),
+        settings=lambda _: ("cells.route", *CELL_NORMALISATION),
+        facts=("roles", "reduction", "pixel_size_um"),
+    ),
     Step("verdicts", 1, Scope.FOLD, needs=("reference", "measures"), settings=lambda _: ("blur",), facts=("times",)),
+    Step("usable", 1, Scope.FOLD, needs=("measures", "verdicts")),
+    Step(
+        "cells",
+        1,
+        Scope.WINDOW,
+        needs=("probability", "usable"),
+        settings=lambda _: ("cells.min_probability", "coherence"),
+        facts=("roles", "reduction", "pixel_size_um"),
+        ahead=lambda settings: settings.coherence.window_frames - 1,
+    ),
 )
 """What ``run`` computes."""
 

@@ -61,6 +61,14 @@ FRAME_COLUMNS = (
     Column("threshold_counts", _FLOAT, "counts", "threshold above background that was used in this frame"),
     Column("aggregate_count", _INT, "", "number of aggregates"),
     Column("aggregate_area_um2", _FLOAT, "um2", "their total area"),
+    Column("segmentation_verdict", _TEXT, "", "ok, or why there are no cells: unusable, or what is wrong with the cell "
+           "channel"),
+    Column("cell_count", _INT, "", "number of cells"),
+    Column("cell_area_um2", _FLOAT, "um2", "their total area"),
+    Column("incoherent_count", _INT, "", "cells that no seed of the window lies in: seeded from this frame alone"),
+    Column("lost_seed_count", _INT, "", "seeds of the window without foreground in this frame"),
+    Column("window_frames", _INT, "", "frames of the window that had any weight"),
+    Column("window_short", _BOOL, "", "whether the movie's end cut the window"),
 )  # fmt: skip
 """Columns of ``frames``."""
 
@@ -108,8 +116,36 @@ AGGREGATE_COLUMNS = (
 )  # fmt: skip
 """Columns of ``aggregates``."""
 
+CELL_COLUMNS = (
+    Column("scene", _INT, "", "index of the scene, from 0"),
+    Column("frame", _INT, "", "index of the frame, from 0"),
+    Column("cell", pa.uint16(), "", "label in this frame's label image; numbered anew in every frame"),
+    Column("area_px", pa.int64(), "px (analysis)", "number of pixels"),
+    Column("area_um2", _FLOAT, "um2", "area"),
+    Column("y_px", _FLOAT, "px (native)", "centroid in this frame"),
+    Column("x_px", _FLOAT, "px (native)", "same, along x"),
+    Column("registered_y_um", _FLOAT, "um", "centroid where it lies in the reference frame"),
+    Column("registered_x_um", _FLOAT, "um", "same, along x"),
+    Column("top_px", _INT, "px (analysis)", "bounding box, first row"),
+    Column("left_px", _INT, "px (analysis)", "bounding box, first column"),
+    Column("bottom_px", _INT, "px (analysis)", "bounding box, row after the last"),
+    Column("right_px", _INT, "px (analysis)", "bounding box, column after the last"),
+    Column("perimeter_um", _FLOAT, "um", "length of the outline"),
+    Column("major_axis_um", _FLOAT, "um", "long axis of the ellipse of equal second moments"),
+    Column("minor_axis_um", _FLOAT, "um", "its short axis"),
+    Column("eccentricity", _FLOAT, "", "0 for a circle, towards 1 for a line"),
+    Column("orientation_rad", _FLOAT, "rad", "angle between the y axis and the long axis, counter-clockwise"),
+    Column("mean_probability", _FLOAT, "", "mean cell probability of its pixels"),
+    Column("certain_area_um2", _FLOAT, "um2", "area of its pixels above 0.98, which the published code counts"),
+    Column("touches_border", _BOOL, "", "whether it reaches the edge of the frame"),
+    Column("n_touching", _INT, "", "number of other cells that it touches"),
+    Column("incoherent", _BOOL, "", "whether it grew from a seed of this frame alone: none of the window lay in it"),
+)  # fmt: skip
+"""Columns of ``cells``."""
+
 TABLES: dict[str, tuple[Column, ...]] = {
     "frames": FRAME_COLUMNS,
+    "cells": CELL_COLUMNS,
     "aggregates": AGGREGATE_COLUMNS,
     "scenes": SCENE_COLUMNS,
 }
@@ -117,34 +153,47 @@ TABLES: dict[str, tuple[Column, ...]] = {
 
 
 def write_tables(job: Job, log: CommitLog, folded: Mapping[Place, Folded]) -> dict[str, str]:
-    """Write ``frames``, ``aggregates`` and ``scenes``; give the digest of each."""
+    """Write the tables of :data:`TABLES`; give the digest of each."""
     frames = [record for scene in job.scenes for record in _frame_records(job, log, folded, scene.index)]
     tables = {
         "frames": table_from_records(frames, _types(FRAME_COLUMNS)),
         "scenes": table_from_records(
             [_scene_record(job, log, s.index, frames) for s in job.scenes], _types(SCENE_COLUMNS)
         ),
-        "aggregates": aggregate_table(job, log),
+        "aggregates": object_table(job, log, "aggregates", "aggregate", AGGREGATE_COLUMNS),
+        "cells": object_table(job, log, "cells", "cell", CELL_COLUMNS),
     }
     return {name: write_table(job.layout.tables, name, table) for name, table in tables.items()}
 
 
-def aggregate_table(job: Job, log: CommitLog) -> pa.Table:
-    """One row per aggregate and frame, from the row files of the commits that hold."""
+def object_table(job: Job, log: CommitLog, step: str, key: str, columns: Sequence[Column]) -> pa.Table:
+    """One row per object and frame, from the row files of the commits that hold.
+
+    Parameters
+    ----------
+    job, log
+        The output.
+    step
+        Whose rows they are.
+    key
+        What the table calls an object's label.
+    columns
+        Of the table.
+    """
     parts: list[pa.Table] = []
     for commit in log:
-        if commit.step != "aggregates" or commit.scene is None:
+        if commit.step != step or commit.scene is None:
             continue
         for file, digest in commit.row_files.items():
             held = [e.index for e in commit.entries if e.row_file == file]
-            columns = read_row_file(job.layout.rows, file, digest)
-            index = columns.pop("index")
+            rows = read_row_file(job.layout.rows, file, digest)
+            index = rows.pop("index")
             chosen = np.isin(index, held)
-            columns |= {"scene": np.full(index.shape, commit.scene), "frame": index, "aggregate": columns["label"]}
-            parts.append(pa.table({c.name: pa.array(columns[c.name][chosen], c.kind) for c in AGGREGATE_COLUMNS}))
+            rows |= {"scene": np.full(index.shape, commit.scene), "frame": index, key: rows["label"]}
+            parts.append(pa.table({c.name: pa.array(rows[c.name][chosen], c.kind) for c in columns}))
     if not parts:
-        return pa.table({column.name: pa.array([], column.kind) for column in AGGREGATE_COLUMNS})
-    return sort_table(pa.concat_tables(parts), ["scene", "frame", "aggregate"])
+        return pa.table({column.name: pa.array([], column.kind) for column in columns})
+    return sort_table(pa.concat_tables(parts), ["scene", "frame", key])
 
 
 def _types(columns: Sequence[Column]) -> dict[str, pa.DataType]:
@@ -156,19 +205,23 @@ def _frame_records(job: Job, log: CommitLog, folded: Mapping[Place, Folded], sce
     reference = log.entry("reference", scene, WHOLE)
     chosen = reference.record.get("frame") if reference is not None else None
     measures, aggregates = log.entries("measures", scene), log.entries("aggregates", scene)
+    cells = log.entries("cells", scene)
     records = []
     for frame in range(about.n_frames):
         measured, counted = measures.get(frame), aggregates.get(frame)
         found: Mapping[str, Any] = {} if counted is None else counted.record
+        segmented = cells.get(frame)
         verdict = folded.get(("verdicts", scene, frame))
         judged: Mapping[str, Any] = {} if verdict is None else verdict.record
         records.append(
             {
                 **({} if measured is None else measured.record),
                 **{name: value for name, value in found.items() if name != "reason"},
+                **({} if segmented is None else {k: v for k, v in segmented.record.items() if k != "reason"}),
                 "scene": scene,
                 "scene_name": about.name,
                 "frame": frame,
+                "segmentation_verdict": _verdict(segmented),
                 "time_s": about.times_s[frame] if about.times_s is not None else None,
                 "verdict": _verdict(measured),
                 "aggregates_verdict": _verdict(counted),

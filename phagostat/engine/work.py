@@ -7,7 +7,7 @@ import pickle
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,11 @@ from phagostat.model.acquisition import Acquisition, Scene
 from phagostat.model.errors import PhagostatError, PlaneError
 from phagostat.settings import Settings
 from phagostat.sources.protocol import Plane, Source
-from phagostat.store.arrays import WIDE_PX, PlaneWriter, halved
+from phagostat.store.arrays import WIDE_PX, PlaneReader, PlaneWriter, halved
 from phagostat.store.digests import array_digest
 from phagostat.store.layout import Layout
+
+_Made = TypeVar("_Made")
 
 UNDETERMINED = "undetermined"
 """Verdict of a result that needs more frames than there are yet: not committed."""
@@ -91,6 +93,14 @@ class FramePlanes:
     _reduced: dict[tuple[int, int], Plane] = field(default_factory=dict, compare=False, repr=False)
     _histograms: dict[tuple[int, int], NDArray[np.int64]] = field(default_factory=dict, compare=False, repr=False)
     _digests: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
+    _made: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def once(self, name: str, make: Callable[[], _Made]) -> _Made:
+        """Give what several steps of a block make of this frame, made by the first of them."""
+        if name not in self._made:
+            self._made[name] = make()
+        made: _Made = self._made[name]
+        return made
 
     def reduced(self, channel: int, reduction: int) -> Plane | None:
         """A channel's plane on the analysis grid, averaged once for all steps, or None."""
@@ -204,6 +214,7 @@ class TaskContext:
         self.scene = scene
         self.needs = needs
         self.stored: dict[str, str] = {}
+        self._readers: dict[str, PlaneReader] = {}
         self._writers: dict[str, PlaneWriter] = {}
 
     @property
@@ -212,6 +223,12 @@ class TaskContext:
         if self.scene is None:
             raise TypeError("a step of the acquisition has no scene")
         return self.scene
+
+    def reader(self, path: str) -> PlaneReader:
+        """A reader of one array of the output, kept for this task."""
+        if path not in self._readers:
+            self._readers[path] = PlaneReader(self.job.layout.images, path)
+        return self._readers[path]
 
     def write_levels(self, image: str, index: tuple[int, ...], plane: NDArray[Any]) -> dict[str, str]:
         """Write one plane of an image and of its pyramid level, if it has one; give chunks and digests."""

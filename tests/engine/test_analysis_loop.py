@@ -26,7 +26,9 @@ from phagostat.store.tables import read_table
 from .scenes import LENGTHS, PATH, Movie, everything
 
 N_FRAMES = sum(LENGTHS)
-ALL = {"reference": 2, "threshold": 1, "images": N_FRAMES, "measures": N_FRAMES, "aggregates": N_FRAMES}
+ALL = {"reference": 2, "threshold": 1} | dict.fromkeys(
+    ("images", "measures", "aggregates", "probability", "cells"), N_FRAMES
+)
 
 
 def job(movie: Movie, root: Path, **values) -> Job:
@@ -160,7 +162,7 @@ def _surveyed(movie: Movie, root: Path, **values) -> dict[str, tuple[int, int]]:
 
 CHANGES = {
     "larger aggregates only": ({"aggregates": {"min_area_um2": 3.0}}, {"aggregates": N_FRAMES}),
-    "another grey level": ({"normalisation": {"cells_grey_mean": 100.0}}, {"images": N_FRAMES}),
+    "another grey level": ({"normalisation": {"aggregates_high_percentile": 99.0}}, {"images": N_FRAMES}),
     "another search radius": (
         {"registration": {"search_radius_px": 380.0}},
         {"measures": N_FRAMES},  # the same shifts: the aggregates keep

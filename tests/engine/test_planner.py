@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phagostat.engine.planner import Facts, Folded, Place, Plan, Planner, Replay, SceneFacts, Work
+from phagostat.engine.planner import Facts, Folded, FrameEntries, Place, Plan, Planner, Replay, SceneFacts, Work
 from phagostat.engine.steps import ANALYSIS_STEPS, FROZEN, Scope, Step
 from phagostat.store.commits import WHOLE, Entry
 from phagostat.store.digests import value_digest
@@ -18,30 +18,39 @@ from phagostat.store.digests import value_digest
 AHEAD = 2
 STEPS = (
     *ANALYSIS_STEPS,
-    Step("a window", 1, Scope.WINDOW, needs=("images", "verdicts")),
-    Step("a movie", 1, Scope.MOVIE, needs=("a window", "verdicts", "reference")),
+    Step("a movie", 1, Scope.MOVIE, needs=("cells", "verdicts", "reference")),
 )
-"""The analysis, and steps of the scopes that it may not have."""
+"""The analysis, and a step of the scope that it does not have yet."""
 SCOPES = {step.name: step.scope for step in STEPS}
 NAMES = [name for name, scope in SCOPES.items() if scope is not Scope.FOLD]
 CHANNELS = (0, 1)
 Content = Callable[[Place, Mapping[str, str | None]], object]
 
 
-def verdicts(scene: int, frames: Sequence[Mapping[str, Entry]], about: Mapping[str, Entry]) -> list[Folded]:
+def verdicts(scene: int, frames: Sequence[FrameEntries], about: Mapping[str, Entry]) -> list[Folded]:
     """A fold that remembers: whether the values of the frames so far are even in number of even ones."""
-    assert set(about) == {"reference"}
     found, state = [], False
     for entries in frames:
-        state ^= int(str(entries["measures"].record["value"]), 16) % 2 == 0
+        state ^= int(entries["measures"].content, 16) % 2 == 0
         found.append(Folded("usable" if state else "unusable"))
     return found
+
+
+def passed_on(scene: int, frames: Sequence[FrameEntries], about: Mapping[str, Entry]) -> list[Folded]:
+    """A fold of a fold."""
+    return [Folded(entries["verdicts"].verdict) for entries in frames]
 
 
 def planner(*, block: int = 4, folds: Mapping[str, Replay] | None = None, **changed: str) -> Planner:
     tokens = {step.name: f"{step.name} as it was" for step in STEPS} | changed
     blocks = dict.fromkeys(range(8), block)
-    return Planner(STEPS, tokens, blocks, ahead={"a window": AHEAD}, folds={"verdicts": verdicts} | dict(folds or {}))
+    return Planner(
+        STEPS,
+        tokens,
+        blocks,
+        ahead={"cells": AHEAD},
+        folds={"verdicts": verdicts, "usable": passed_on} | dict(folds or {}),
+    )
 
 
 def facts(*lengths: int, missing: set[tuple[int, int, int]] | None = None, closed: bool = True, **more) -> Facts:
@@ -256,12 +265,13 @@ def test_block_size_and_order_never_change_the_union_of_the_work(data, seed):
 
 
 DEPENDENTS = {
-    "reference": {"threshold", "images", "measures", "aggregates", "a window", "a movie"},
+    "reference": {"threshold", "images", "measures", "aggregates", "probability", "cells", "a movie"},
     "threshold": {"aggregates"},
-    "images": {"a window", "a movie"},
-    "measures": {"aggregates", "a window", "a movie"},  # through the fold
+    "images": set(),
+    "measures": {"aggregates", "cells", "a movie"},  # cells through the folds
     "aggregates": set(),
-    "a window": {"a movie"},
+    "probability": {"cells", "a movie"},
+    "cells": {"a movie"},
     "a movie": set(),
 }
 
@@ -300,7 +310,7 @@ def test_one_changed_frame_redoes_what_reads_that_frame_alone(frame, scene):
     store.run(seen)
     measures = {place for place in every_place(seen) if place[0] == "measures"}
     read = measures | {("aggregates", scene, frame)}
-    assert set(store.done) - read <= {p for p in every_place(seen) if p[0] in {"a window", "a movie"}}
+    assert set(store.done) - read <= {p for p in every_place(seen) if p[0] in {"cells", "a movie"}}
     assert read <= set(store.done)
 
 
@@ -310,7 +320,7 @@ def test_one_flipped_verdict_redoes_the_windows_that_contain_its_frame_alone(fra
     seen = facts(9, 9)
     store = Store(planner())
     store.run(seen)
-    before = {**store.entries["a window", scene]}
+    before = {**store.entries["cells", scene]}
     store.done.clear()
 
     def flipped(at, frames, about):
@@ -321,10 +331,10 @@ def test_one_flipped_verdict_redoes_the_windows_that_contain_its_frame_alone(fra
 
     store.planner = planner(folds={"verdicts": flipped})
     store.run(seen)
-    windows = {("a window", scene, t) for t in range(max(0, frame - AHEAD), frame + 1)}
+    windows = {("cells", scene, t) for t in range(max(0, frame - AHEAD), frame + 1)}
     assert set(store.done) == windows | {("a movie", scene, WHOLE)}
     kept = set(range(9)) - {t for _, _, t in windows}
-    assert all(store.entries["a window", scene][t] is before[t] for t in kept)
+    assert all(store.entries["cells", scene][t] is before[t] for t in kept)
 
 
 def test_a_fold_goes_as_far_as_what_it_reads():
@@ -333,10 +343,10 @@ def test_a_fold_goes_as_far_as_what_it_reads():
     store = Store(planner())
     plan = store.run(seen)
     assert {place[2] for place in plan.folded} == set(range(6))
-    assert sorted(store.entries["a window", 0]) == [0, 1, 2, 3]
+    assert sorted(store.entries["cells", 0]) == [0, 1, 2, 3]
     assert ("a movie", 0) not in store.entries
     store.run(facts(9))
-    assert sorted(store.entries["a window", 0]) == list(range(9))
+    assert sorted(store.entries["cells", 0]) == list(range(9))
     whole = Store(planner())
     whole.run(facts(9))
     assert whole.entries == store.entries
@@ -349,8 +359,8 @@ def test_a_late_frame_takes_back_what_had_listed_it_as_missing():
     store.run(facts(6, 6, missing=gap))
     store.done.clear()
     store.run(facts(6, 6))
-    again = {(name, 0, 4) for name in ("images", "measures", "aggregates")}
-    windows = {p for p in every_place(facts(6)) if p[0] in {"a window", "a movie"}}
+    again = {(name, 0, 4) for name in ("images", "measures", "aggregates", "probability")}
+    windows = {p for p in every_place(facts(6)) if p[0] in {"cells", "a movie"}}
     assert again <= set(store.done) <= again | windows
     assert set(store.retracted) == set(store.done)
 
@@ -383,7 +393,7 @@ def test_frames_are_read_once_for_all_their_steps():
     assert [work.steps for work in second.work] == [("threshold",)]
     store.compute(second.work[0], seen, {})
     third = at.plan(seen, store.entries)
-    assert {work.steps for work in third.work} == {("images", "measures", "aggregates")}
+    assert {work.steps for work in third.work} == {("images", "measures", "aggregates", "probability")}
     assert [(w.scene, w.start, w.stop) for w in third.work] == [(0, 0, 4), (0, 4, 8), (0, 8, 9), (1, 0, 4), (1, 4, 5)]
 
 

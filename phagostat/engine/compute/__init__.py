@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from phagostat.engine.compute.aggregates import measure_aggregates
+from phagostat.engine.compute.cells import SEGMENTATION, map_cells
 from phagostat.engine.compute.images import normalise_frames
 from phagostat.engine.compute.measures import measure_frames
 from phagostat.engine.compute.planes import convert_frames
@@ -14,11 +15,12 @@ FRAME_FUNCTIONS: dict[str, StepFunction] = {
     "images": normalise_frames,
     "measures": measure_frames,
     "aggregates": measure_aggregates,
+    "probability": map_cells,
     "planes": convert_frames,
 }
 """For each step of frames the function that computes it."""
 
-WINDOW_FUNCTIONS: dict[str, WindowFunction] = {}
+WINDOW_FUNCTIONS: dict[str, WindowFunction] = {"cells": SEGMENTATION}
 """For each step over a window of frames what loads and computes it."""
 
 WHOLE_FUNCTIONS: dict[str, SceneFunction] = {

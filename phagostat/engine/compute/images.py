@@ -42,15 +42,29 @@ def _normalise(context: TaskContext, reference: SceneReference, frame: FramePlan
         if plane is None:
             problems.append(frame.problem(channel) or "missing")
             continue
-        grey = _aggregates(reference, plane) if role is ChannelRole.AGGREGATES else _cells(reference, plane)
+        if role is ChannelRole.AGGREGATES:
+            grey = normalise_aggregates(plane, table=reference.aggregates().table, factor=1)
+        else:
+            grey = normalised_cells(reference, frame, plane)
         chunks |= context.write_levels(image_path(context.scene_index), (frame.frame, position), grey)
     if not problems:
         return Result("ok", chunks=chunks)
     return Result("partial" if chunks else problems[0], {"problems": problems}, chunks)
 
 
-def _aggregates(reference: SceneReference, plane: NDArray[np.integer]) -> NDArray[np.uint8]:
-    return normalise_aggregates(plane, table=reference.aggregates().table, factor=1)
+def normalised_cells(reference: SceneReference, frame: FramePlanes, plane: NDArray[np.integer]) -> NDArray[np.uint8]:
+    """The cell channel of a frame in 8 bit, made once for all steps of a block.
+
+    Parameters
+    ----------
+    reference
+        Of the scene.
+    frame
+        The frame.
+    plane : (y, x)
+        Its cell plane on the analysis grid.
+    """
+    return frame.once("normalised cells", lambda: _cells(reference, plane))
 
 
 def _cells(reference: SceneReference, plane: NDArray[np.integer]) -> NDArray[np.uint8]:

@@ -30,7 +30,7 @@ def measure_frames(
 def _measure(context: TaskContext, reference: SceneReference, frame: FramePlanes) -> Result:
     known = context.job.known
     aggregates, cells = known.roles[ChannelRole.AGGREGATES], known.roles[ChannelRole.CELLS]
-    record: dict[str, Any] = {"cells_verdict": _cells_verdict(frame, cells, known.reduction)}
+    record: dict[str, Any] = {"cells_verdict": cells_verdict(frame, cells, known.reduction)}
     plane, reduced = frame.plane(aggregates), frame.reduced(aggregates, known.reduction)
     if plane is None or reduced is None:
         reason = frame.explanation(aggregates) or "the source has no aggregate plane for this frame"
@@ -58,12 +58,16 @@ def _measure(context: TaskContext, reference: SceneReference, frame: FramePlanes
     return Result("ok" if estimate.ok else "unregistered", record)
 
 
-def _cells_verdict(frame: FramePlanes, channel: int, reduction: int) -> str:
+def cells_verdict(frame: FramePlanes, channel: int, reduction: int) -> str:
+    """Whether cells can be seen at all in a frame: ``ok``, or what is wrong with its cell channel."""
     plane = frame.reduced(channel, reduction)
     if plane is None:
         return frame.problem(channel) or "missing"
-    # every fourth row tells whether cells can be seen at all
-    return frame_verdict(intensity_statistics(plane, histogram=intensity_histogram(plane[::4]))).verdict
+    # every fourth row tells
+    statistics = frame.once(
+        f"statistics/{channel}", lambda: intensity_statistics(plane, histogram=intensity_histogram(plane[::4]))
+    )
+    return frame_verdict(statistics).verdict
 
 
 def _sharpness(context: TaskContext, reference: SceneReference, plane: NDArray[np.integer]) -> dict[str, Any]:
