@@ -114,7 +114,7 @@ def _formats(files: Sequence[Path]) -> tuple[Counter[PlaneFormat], SourceError |
     refusal: SourceError | None = None
     for k in np.unique(np.linspace(0, len(files) - 1, SAMPLED_FILES).astype(int)) if files else ():
         try:
-            found[describe_picture(files[k]).format] += 1
+            found[describe_picture(files[k])] += 1
         except SourceError as error:
             refusal = refusal or error
     return found, refusal

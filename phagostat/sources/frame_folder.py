@@ -15,7 +15,7 @@ from phagostat.model.errors import MetadataError, PhagostatError, PlaneError, So
 from phagostat.sources import released_tables
 from phagostat.sources.frame_files import OpenFolder, open_folder
 from phagostat.sources.frame_layouts import FolderLayout
-from phagostat.sources.pictures import PictureFacts, describe_picture, read_picture
+from phagostat.sources.pictures import picture_pixel_size_um, read_picture
 from phagostat.sources.protocol import Availability, Plane
 from phagostat.sources.tiff_file import PlaneFormat
 from phagostat.sources.z_planes import ZChoice, check_z, chosen_z
@@ -184,7 +184,7 @@ class FrameFolderSource:
 
     def _pixel_size_of_pictures(self) -> float | None:
         """Pixel size that the first picture of every scene says."""
-        sizes = {_first_facts(scene.files[min(scene.files)]) for scene in self._folder.layout.scenes}
+        sizes = {picture_pixel_size_um(scene.files[min(scene.files)]) for scene in self._folder.layout.scenes}
         if len(sizes) > 1:
             raise MetadataError("scenes have different pixel sizes", where=self._path, found=sorted(map(str, sizes)))
         return sizes.pop()
@@ -202,14 +202,6 @@ class FrameFolderSource:
         for k in np.unique(np.linspace(0, len(files) - 1, DIGESTED_FILES).astype(int)):
             digest.update(_head(files[k][1]))
         return digest.hexdigest()
-
-
-def _first_facts(file: Path) -> float | None:
-    try:
-        facts: PictureFacts = describe_picture(file)
-    except SourceError:
-        return None
-    return facts.pixel_size_um
 
 
 def _size(file: Path) -> int:

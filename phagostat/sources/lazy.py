@@ -133,9 +133,9 @@ def open_source(path: str | os.PathLike[str], **options: Any) -> LazyAcquisition
     Parameters
     ----------
     path
-        A CZI file or an OME-Zarr folder.
+        A CZI, TIFF or OME-TIFF file, an OME-Zarr folder, or a folder of frames.
     **options
-        What the reader of that kind takes, such as ``z`` for CZI.
+        What the reader of that kind takes, such as ``z``, or ``axes`` for TIFF.
 
     Returns
     -------

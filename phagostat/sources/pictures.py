@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +17,8 @@ from numpy.typing import NDArray
 
 from phagostat.model.errors import SourceError
 from phagostat.sources.protocol import Plane
-from phagostat.sources.tiff_file import MAX_SIDE_PX, OpenTiff, PlaneFormat
+from phagostat.sources.tiff_file import MAX_PLANE_PX, OpenTiff, PlaneFormat
+from phagostat.sources.tiff_ome import read_ome_xml, read_pixel_size_um
 
 PNG_SUFFIXES: Final = (".png",)
 TIFF_SUFFIXES: Final = (".tif", ".tiff")
@@ -37,23 +37,7 @@ _PNG_COLOURS: Final = {
 }
 
 
-@dataclass(frozen=True)
-class PictureFacts:
-    """What a picture file says before its pixels are decoded.
-
-    Parameters
-    ----------
-    format
-        Shape and pixel type.
-    pixel_size_um
-        Where it says so; never for PNG, whose resolution is that of a printed page.
-    """
-
-    format: PlaneFormat
-    pixel_size_um: float | None = None
-
-
-def describe_picture(path: Path) -> PictureFacts:
+def describe_picture(path: Path) -> PlaneFormat:
     """Give a picture's shape and pixel type from its header alone.
 
     Raises
@@ -65,9 +49,24 @@ def describe_picture(path: Path) -> PictureFacts:
         form, colour = _png_format(_read_bytes(path, _PNG_HEADER.size), path=path)
         if colour != GREY:
             _decode_png(_read_bytes(path), path=path)  # whether its colours are grey is seen in its pixels alone
-        return PictureFacts(form)
-    opened = OpenTiff(str(path))
-    return PictureFacts(_single_page(opened), opened.pixel_size_um)
+        return form
+    return _single_page(OpenTiff(str(path)))
+
+
+def picture_pixel_size_um(path: Path) -> float | None:
+    """Give the pixel size in um that a TIFF picture's OME-XML or ImageJ's description says; None where none does.
+
+    The resolution of a PNG is that of a printed page, and is not taken.
+    """
+    if path.suffix.lower() in PNG_SUFFIXES:
+        return None
+    try:
+        opened = OpenTiff(str(path))
+        root = read_ome_xml(opened)
+        pixels = root.find("{*}Image/{*}Pixels") if root is not None else None
+        return read_pixel_size_um(pixels, path=path) if pixels is not None else opened.pixel_size_um
+    except SourceError:
+        return None
 
 
 def read_picture(path: Path) -> Plane:
@@ -115,7 +114,7 @@ def _png_format(raw: bytes, *, path: Path) -> tuple[PlaneFormat, int]:
     if len(raw) < _PNG_HEADER.size:
         raise SourceError("the PNG is cut off", where=path, found=f"{len(raw)} bytes", remedy=DAMAGED)
     _, length, kind, width, height, bits, colour, *_ = _PNG_HEADER.unpack_from(raw)
-    if kind != b"IHDR" or length != 13 or not (0 < width <= MAX_SIDE_PX and 0 < height <= MAX_SIDE_PX):
+    if kind != b"IHDR" or length != 13 or not 0 < width * height <= MAX_PLANE_PX:
         raise SourceError("the PNG's header is damaged", where=path, found=f"{width} x {height} px", remedy=DAMAGED)
     if colour == PALETTE:
         bits = 8  # of the colours, whatever the bits of their numbers

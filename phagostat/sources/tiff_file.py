@@ -16,11 +16,12 @@ import tifffile
 import xxhash
 from numpy.typing import NDArray
 
-from phagostat.model.errors import SourceError
+from phagostat.model.errors import MetadataError, SourceError
 from phagostat.sources.open_files import OpenFiles, open_descriptor
 from phagostat.sources.protocol import Plane
 
-MAX_SIDE_PX: Final = 1 << 16
+MAX_PLANE_PX: Final = 1 << 28
+"""Larger planes are damage: a header of a few bytes could ask for any amount of memory."""
 DAMAGED: Final = "copy or export the file again"
 DTYPES: Final = ("uint8", "uint16")
 SAMPLED_PAGES: Final = 8
@@ -127,6 +128,11 @@ class OpenTiff:
         """Pixel size by ImageJ's unit and resolution; None where it says none.
 
         Without ImageJ's unit the resolution of a TIFF is mostly that of a printed page, and is not taken.
+
+        Raises
+        ------
+        MetadataError
+            If pixels are not square.
         """
         factor = _UM_PER_IMAGEJ_UNIT.get(str(self.imagej.get("unit", "")).replace("\\u00B5", "µ").lower())
         if factor is None:
@@ -142,7 +148,12 @@ class OpenTiff:
         if not (0 < x < float("inf") and 0 < y < float("inf")):
             return None
         if abs(x - y) > SQUARE_TOLERANCE * max(x, y):
-            raise SourceError("pixels are not square", where=self.path, found=f"{x:g} um wide, {y:g} um high")
+            raise MetadataError(
+                "pixels are not square",
+                where=self.path,
+                found=f"{x:g} um wide, {y:g} um high",
+                remedy="resample the movie to square pixels",
+            )
         # the file has pixels per unit as a fraction of whole numbers; six digits are what that gives
         return float(f"{x:.6g}")
 
@@ -261,7 +272,7 @@ class OpenTiff:
             raise SourceError(
                 "pixels are neither uint8 nor uint16", where=self.path, found=name, remedy="save the file as 16 bit"
             )
-        if len(shape) != 2 or not all(0 < n <= MAX_SIDE_PX for n in shape):
+        if len(shape) != 2 or not 0 < shape[0] * shape[1] <= MAX_PLANE_PX:
             raise SourceError("a page is no plane", where=self.path, found=f"shape {shape}", remedy=DAMAGED)
         return PlaneFormat((shape[0], shape[1]), name)
 

@@ -82,7 +82,7 @@ def ome_layout(opened: OpenTiff, root: Element) -> TiffLayout:
     places: dict[PlaneKey, PagePlace] = {}
     scenes: list[TiffScene] = []
     channels = _channels(images[0], path=opened.path)
-    sizes_um = {_pixel_size_um(pixels, path=opened.path) for pixels in images}
+    sizes_um = {read_pixel_size_um(pixels, path=opened.path) for pixels in images}
     if len(sizes_um) > 1:
         raise MetadataError("images have different pixel sizes", where=opened.path, found=sorted(map(str, sizes_um)))
     for number, pixels in enumerate(images):
@@ -266,7 +266,14 @@ def _channels(pixels: Element, *, path: object) -> tuple[Channel, ...]:
     return tuple(channels)
 
 
-def _pixel_size_um(pixels: Element, *, path: object) -> float | None:
+def read_pixel_size_um(pixels: Element, *, path: object) -> float | None:
+    """Give the pixel size in um of a Pixels element; None where it does not say.
+
+    Raises
+    ------
+    MetadataError
+        If pixels are not square.
+    """
     sizes = []
     for axis in "XY":
         value = parse_number(pixels.get(f"PhysicalSize{axis}"))

@@ -329,6 +329,14 @@ def test_pixel_size_of_imagej_pictures(tmp_path):
     assert FrameFolderSource(tmp_path).metadata.pixel_size_um == pytest.approx(0.206, rel=1e-5)
 
 
+def test_pixel_size_of_ome_tiff_pictures(tmp_path):
+    for t in range(2):
+        tifffile.imwrite(
+            tmp_path / f"t{t}.ome.tif", picture(t), metadata={"axes": "YX", "PhysicalSizeX": 0.2, "PhysicalSizeY": 0.2}
+        )
+    assert FrameFolderSource(tmp_path).metadata.pixel_size_um == 0.2
+
+
 def test_frames_that_appear_are_polled_and_read(released):
     """The door to folders that grow: nothing but poll() need change its mind."""
     source = FrameFolderSource(released)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from phagostat import sources
 from phagostat.model.acquisition import TimesOrigin
-from phagostat.model.errors import PlaneError, SourceError
+from phagostat.model.errors import MetadataError, PlaneError, SourceError
 from phagostat.sources.tiff import TiffSource
 from phagostat.sources.tiff_layout import given_dimensions
 
@@ -213,6 +213,13 @@ def test_pixels_that_are_no_camera_counts(tmp_path, array, options, match):
     with pytest.raises(SourceError, match=match) as caught:
         _ = sources.open_source(tmp_path / "m.tif").metadata
     assert caught.value.remedy
+
+
+def test_imagej_pixels_that_are_not_square_are_refused(tmp_path):
+    options = {"imagej": True, "resolution": (5.0, 10.0), "metadata": {"axes": "TYX", "unit": "um"}}
+    write(tmp_path / "m.tif", pixels((3, 8, 6)), **options)
+    with pytest.raises(MetadataError, match=r"0\.2 um wide, 0\.1 um high"):
+        _ = TiffSource(tmp_path / "m.tif").metadata
 
 
 def test_a_page_of_another_size_fails_alone(tmp_path):
