@@ -266,6 +266,26 @@ class BlurSettings(_Group):
         return values
 
 
+class QualitySettings(_Group):
+    """What a scene must keep to, to be counted."""
+
+    max_shift_px: float = Field(
+        default=50.0,
+        gt=0,
+        unit="px (native)",
+        description="largest shift along an axis of its usable frames",
+        source="published criterion",
+    )
+    max_blurred_percent: float = Field(
+        default=5.0,
+        ge=0,
+        le=100,
+        unit="%",
+        description="largest share of blurred frames among those that were acquired",
+        source="published criterion",
+    )
+
+
 class CellSettings(_Group):
     """Where cells are."""
 
@@ -327,6 +347,7 @@ class Settings(_Group):
     registration: RegistrationSettings = RegistrationSettings()
     aggregates: AggregateSettings = AggregateSettings()
     blur: BlurSettings = BlurSettings()
+    quality: QualitySettings = QualitySettings()
     cells: CellSettings = CellSettings()
     coherence: CoherenceSettings = CoherenceSettings()
     execution: ExecutionSettings = ExecutionSettings()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from phagostat.engine.replay import replays
 from phagostat.engine.steps import FROZEN, Scope, Step, step_tokens
 from phagostat.engine.work import UNDETERMINED, Job, Needed, Present, Receipt
 from phagostat.model.errors import PhagostatError, StoreError
+from phagostat.settings import settings_digest
 from phagostat.sources.protocol import Availability
 from phagostat.store.commits import Commit, CommitLog, Entry
 from phagostat.store.digests import value_digest
@@ -98,6 +99,8 @@ class Loop:
         Makes the groups and arrays that the steps write into.
     tabulate
         Writes the final tables from the log and the folds; gives the digest of each.
+    table_settings
+        Names of the settings that it reads.
     """
 
     def __init__(
@@ -107,6 +110,7 @@ class Loop:
         *,
         prepare: Callable[[Job, CommitLog], None] | None = None,
         tabulate: Tabulate | None = None,
+        table_settings: Iterable[str] = (),
     ) -> None:
         self.job = job
         self.steps = steps
@@ -114,6 +118,7 @@ class Loop:
         self.committed_steps = tuple(step for step in steps if step.scope is not Scope.FOLD)
         self.prepare = prepare
         self.tabulate = tabulate
+        self._table_token = settings_digest(job.settings, table_settings)
         self.planner = Planner(
             steps,
             step_tokens(steps, job.settings, job.acquisition),
@@ -229,7 +234,7 @@ class Loop:
     def _results_digest(self) -> str:
         """Digest of all that tables are made from: committed results and, as of the last plan, folds."""
         folded = {"/".join(map(str, place)): folded.content for place, folded in self._folded.items()}
-        return value_digest([self.log.digest([step.name for step in self.committed_steps]), folded])
+        return value_digest([self.log.digest([s.name for s in self.committed_steps]), folded, self._table_token])
 
     def _until_planned_work_is_done(
         self, executor: Executor, lease: Lease | None, progress: Callable[[Progress], None], poll_s: float

@@ -12,7 +12,7 @@ from phagostat.engine.executor import Executor
 from phagostat.engine.loop import Loop, Progress, Report
 from phagostat.engine.preparation import prepare_analysis, prepare_conversion
 from phagostat.engine.steps import ANALYSIS_STEPS, CONVERSION_STEPS
-from phagostat.engine.tables import write_tables
+from phagostat.engine.tables import TABLE_SETTINGS, write_tables
 from phagostat.engine.work import Job
 from phagostat.model.acquisition import Acquisition
 from phagostat.model.errors import StoreError
@@ -88,7 +88,7 @@ def loop_of(job: Job) -> Loop:
     """The loop of a job."""
     if job.acquisition is None:
         return Loop(job, CONVERSION_STEPS, prepare=prepare_conversion)
-    return Loop(job, ANALYSIS_STEPS, prepare=prepare_analysis, tabulate=write_tables)
+    return Loop(job, ANALYSIS_STEPS, prepare=prepare_analysis, tabulate=write_tables, table_settings=TABLE_SETTINGS)
 
 
 def survey_job(job: Job) -> Survey:

@@ -10,7 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from phagostat.engine.planner import Folded, Place
-from phagostat.engine.work import Job
+from phagostat.engine.work import Job, json_number
+from phagostat.folds.blur import Focus
+from phagostat.folds.quality import QualityOptions, QualityRecord, fold, judge
 from phagostat.store.commits import WHOLE, CommitLog, Entry
 from phagostat.store.rows import read_row_file
 from phagostat.store.tables import sort_table, table_from_records, write_table
@@ -83,7 +85,13 @@ SCENE_COLUMNS = (
     Column("threshold_counts", _FLOAT, "counts", "aggregate threshold of the acquisition, above background"),
     Column("scene_threshold_counts", _FLOAT, "counts", "what this scene's reference alone would give"),
     Column("threshold_deviates", _BOOL, "", "whether that is more than 25 % off the median of all scenes"),
-    Column("max_shift_px", _FLOAT, "px (native)", "largest shift along an axis"),
+    Column("max_shift_px", _FLOAT, "px (native)", "largest shift along an axis of the usable frames"),
+    Column("frames_missing", _INT, "", "number of frames that the source does not have"),
+    Column("frames_blurred", _INT, "", "number of acquired frames that are out of focus"),
+    Column("frames_unusable", _INT, "", "number of acquired frames that have no shift and are not blurred"),
+    Column("blurred_fraction", _FLOAT, "", "share of blurred frames among the acquired ones"),
+    Column("accepted", _BOOL, "", "whether the scene keeps to the criteria of quality"),
+    Column("quality_reason", _TEXT, "", "the figures that this rests on"),
 )
 """Columns of ``scenes``."""
 
@@ -150,6 +158,10 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "scenes": SCENE_COLUMNS,
 }
 """Every final table."""
+
+
+TABLE_SETTINGS = ("quality",)
+"""Settings that the tables read beside what the steps have made."""
 
 
 def write_tables(job: Job, log: CommitLog, folded: Mapping[Place, Folded]) -> dict[str, str]:
@@ -245,7 +257,20 @@ def _scene_record(job: Job, log: CommitLog, scene: int, frames: Sequence[Mapping
     about: Mapping[str, Any] = {} if reference is None else reference.record
     cut: Mapping[str, Any] = {} if threshold is None else threshold.record
     mine = [record for record in frames if record["scene"] == scene]
-    shifts = [max(abs(record["shift_y_px"]), abs(record["shift_x_px"])) for record in mine if record["verdict"] == "ok"]
+    quality = fold(
+        QualityRecord(
+            record["frame"],
+            record["verdict"],
+            Focus(record["focus"] or "unknown"),
+            (record["shift_y_px"], record["shift_x_px"]) if record["verdict"] == "ok" else None,
+        )
+        for record in mine
+    )
+    limits = job.settings.quality
+    accepted, why = judge(
+        quality,
+        QualityOptions(max_shift_px=limits.max_shift_px, max_blurred_fraction=limits.max_blurred_percent / 100),
+    )
     return {
         "scene": scene,
         "scene_name": job.scenes[scene].name,
@@ -257,5 +282,11 @@ def _scene_record(job: Job, log: CommitLog, scene: int, frames: Sequence[Mapping
         "threshold_counts": cut.get("threshold_counts"),
         "scene_threshold_counts": cut.get("scene_threshold_counts", {}).get(str(scene)),
         "threshold_deviates": scene in cut.get("deviating_scenes", ()),
-        "max_shift_px": max(shifts) if shifts else None,
+        "max_shift_px": json_number(quality.max_shift_px),
+        "frames_missing": quality.n_missing,
+        "frames_blurred": quality.n_blurred,
+        "frames_unusable": quality.n_unusable,
+        "blurred_fraction": json_number(quality.blurred_fraction),
+        "accepted": accepted,
+        "quality_reason": why,
     }

@@ -352,6 +352,21 @@ def test_blur_is_judged_from_committed_figures_and_nothing_else_is_done_for_it(b
     assert again[0, 2]["focus"] == "sharp"
 
 
+def test_criteria_of_quality_are_stated_and_changing_them_writes_tables_alone(tmp_path):
+    _, layout = analyse(Movie(), tmp_path)
+    scenes = read_table(layout.tables, "scenes").to_pylist()
+    assert [row["accepted"] for row in scenes] == [False, True]
+    assert scenes[0]["frames_blurred"] == 1
+    assert scenes[0]["blurred_fraction"] == pytest.approx(1 / LENGTHS[0])
+    assert "blurred" in scenes[0]["quality_reason"]
+    assert scenes[1]["frames_missing"] == 1
+    report, _ = analyse(Movie(), tmp_path, quality={"max_blurred_percent": 50.0, "max_shift_px": 3.0})
+    assert report.computed == {}
+    again = read_table(layout.tables, "scenes").to_pylist()
+    assert not any(row["accepted"] for row in again)
+    assert "shift" in again[1]["quality_reason"]
+
+
 # ---- what belongs together -------------------------------------------------------------------------------------------
 
 
