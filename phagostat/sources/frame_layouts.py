@@ -144,10 +144,10 @@ def _nested(root: Path, listing: _Listing) -> FolderLayout:
     notes = [f"{name} is left out by its name" for name in listing.folders if is_aside_name(name)]
     inner = {name: _list(root / name) for name in listing.folders if not is_aside_name(name)}
     filled = [name for name in inner if inner[name].pictures]
-    if filled and all(is_scene_name(name) for name in filled):
-        return _named(root, {name: {"": root / name} for name in filled}, notes)
     if filled and all(is_channel_name(name) for name in filled):
         return _named(root, {"": {name: root / name for name in filled}}, notes)
+    if filled and all(is_scene_name(name) for name in filled):
+        return _named(root, {name: {"": root / name} for name in filled}, notes)
     if filled:
         raise SourceError(
             "whether its folders are scenes, channels or movies of their own cannot be told from their names",

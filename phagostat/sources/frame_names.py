@@ -34,9 +34,10 @@ _NOT_FRAMES: Final = frozenset(
 )
 _AXIS_OF: Final = {word: axis for axis, words in _AXIS_WORDS.items() for word in words}
 _SCENE_NAMES: Final = re.compile(
-    r"(?i)(scene|series|pos|position|xy|field|fov|site|stage|well|s|p|f)[\s_-]*\d+|[a-p]\d{1,2}"
+    r"(?i:scene|series|pos|position|xy|field|fov|site|stage|well|s|p)[\s_-]*\d+|[A-P](0?[1-9]|1\d|2[0-4])"
 )
-_CHANNEL_NAMES: Final = re.compile(r"(?i)(c|ch|chan|channel|w|wavelength)[\s_-]*\d+(?!\d)")
+# C1 is what ImageJ calls a channel, C01 a well
+_CHANNEL_NAMES: Final = re.compile(r"((?i:ch|chan|channel|w|wavelength)[\s_-]*|c[\s_-]*)\d+(?!\d)|C[\s_-]*\d(?!\d)")
 _ROLE_NAMES: Final = re.compile(r"(?i)(?<![a-z])(aggregate|cell)s?(?![a-z])")
 
 

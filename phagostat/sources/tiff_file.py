@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import struct
 import threading
@@ -82,6 +83,7 @@ class OpenTiff:
         self.size = os.fstat(self.fd).st_size
         self.kept: dict[str | None, object] = {}
         self._lock = threading.RLock()
+        _leave_logging_to_the_application()
         try:
             self._tiff: Any = tifffile.TiffFile(path)
             weakref.finalize(self, self._tiff.close)
@@ -180,15 +182,17 @@ class OpenTiff:
             found = self._page(page)
             form = self._format(found)
             offsets, counts = self._segments(found)
-            if not self._is_plain(found, offsets, counts):
-                try:
-                    pixels = np.asarray(found.asarray(maxworkers=1))
-                except Exception as error:  # codecs raise what they like
-                    raise SourceError("the page cannot be decoded", where=self.path, found=_said(error)) from error
-                if pixels.shape != form.shape_yx:
-                    raise SourceError("the page cannot be decoded", where=self.path, found=f"shape {pixels.shape}")
-                return _native(pixels)
-        return self.read_at(offsets[0], form)
+            plain = self._is_plain(found, offsets, counts)
+        if plain:
+            return self.read_at(offsets[0], form)
+        try:
+            # only its reads are behind the lock: threads decode side by side
+            pixels = np.asarray(found.asarray(lock=self._lock, maxworkers=1))
+        except Exception as error:  # codecs raise what they like
+            raise SourceError("the page cannot be decoded", where=self.path, found=_said(error)) from error
+        if pixels.shape != form.shape_yx:
+            raise SourceError("the page cannot be decoded", where=self.path, found=f"shape {pixels.shape}")
+        return _native(pixels)
 
     def read_at(self, offset: int, form: PlaneFormat) -> Plane:
         """Read uncompressed pixels that stand in one piece, as a (y, x) array.
@@ -306,6 +310,16 @@ class OpenTiff:
             )
         except Exception:
             return False
+
+
+def _leave_logging_to_the_application() -> None:
+    """Keep tifffile's remarks on odd tags, one a page, off the terminal of a user who set up no logging.
+
+    What matters of them comes back as an error; an application that handles logging gets them all.
+    """
+    logger = tifffile.logger()
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
 
 
 def _native(pixels: NDArray[Any]) -> Plane:

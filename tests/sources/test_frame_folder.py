@@ -291,6 +291,19 @@ def test_folders_of_channels_and_of_scenes(tmp_path):
     np.testing.assert_array_equal(two.read(0, 1, 1), picture(21))
 
 
+@pytest.mark.parametrize(
+    ("names", "are_channels"),
+    [(("c0", "c1"), True), (("C1", "C2"), True), (("C01", "C02"), False), (("A1", "B1"), False)],
+)
+def test_wells_and_numbered_channels(tmp_path, names, are_channels):
+    for name in names:
+        for frame in range(2):
+            save(tmp_path / name / f"{frame}.png", picture(frame))
+    metadata = FrameFolderSource(tmp_path).metadata
+    assert tuple(c.name for c in metadata.channels if are_channels) == (names if are_channels else ())
+    assert len(metadata.scenes) == (1 if are_channels else 2)
+
+
 def test_movies_side_by_side_are_not_taken_for_channels(tmp_path):
     for name in ("exp1", "exp2"):
         for frame in range(3):

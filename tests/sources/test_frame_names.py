@@ -80,10 +80,10 @@ def test_dates_are_no_frame_numbers():
 
 
 def test_names_of_folders():
-    assert all(map(is_scene_name, ["scene_0", "Pos12", "xy01", "B03", "s1", "Position 4"]))
-    assert not any(map(is_scene_name, ["phase", "gfp", "results", "WT-1", "t98g"]))
-    assert all(map(is_channel_name, ["c1", "ch00", "w2GFP", "phase", "gfp", "normalized_cell", "aggregates"]))
-    assert not any(map(is_channel_name, ["scene_0", "exp1", "t98g", "WT-1"]))
+    assert all(map(is_scene_name, ["scene_0", "Pos12", "xy01", "B03", "s1", "Position 4", "A1", "C03", "P24"]))
+    assert not any(map(is_scene_name, ["phase", "gfp", "results", "WT-1", "t98g", "c1", "D25"]))
+    assert all(map(is_channel_name, ["c1", "C2", "ch00", "w2GFP", "phase", "gfp", "normalized_cell", "aggregates"]))
+    assert not any(map(is_channel_name, ["scene_0", "exp1", "t98g", "WT-1", "C03", "B1"]))
 
 
 @given(

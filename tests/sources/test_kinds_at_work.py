@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -156,6 +158,19 @@ def test_refusals_are_one_sentence(call, tmp_path, make, words, command):
     output = ["-o", tmp_path / "out.zarr"] if command == "convert" else []
     call(command, tmp_path / "m.tif", *output).sentence(2, "m.tif", *words)
     assert not (tmp_path / "out.zarr").exists()
+
+
+def test_a_library_s_remarks_stay_off_the_terminal(tmp_path):
+    """A tag that does not parse is remarked on; in a process of its own, where nothing handles logging."""
+    tifffile.imwrite(tmp_path / "m.tif", np.zeros((3, 8, 6), "uint16"), photometric="minisblack")
+    with tifffile.TiffFile(tmp_path / "m.tif") as tiff:
+        at = tiff.pages[0].tags["Software"].offset
+    raw = bytearray((tmp_path / "m.tif").read_bytes())
+    raw[at + 2 : at + 4] = b"\xff\x7f"  # a type of value that there is not
+    (tmp_path / "m.tif").write_bytes(raw)
+    code = "import sys, phagostat; print(phagostat.open_source(sys.argv[1]).read(0, 1, 0).max())"
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "m.tif")], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "0", "")
 
 
 def test_kinds_have_readers_that_say_their_options():
