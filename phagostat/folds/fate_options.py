@@ -44,7 +44,7 @@ class FateOptions:
     rest_um: float = 0.15
     rest_frames: int = 8
     moved_um: float = 0.4
-    search_um: float = 6.0
+    search_um: float = 9.0
     min_moved_um2: float = 0.25
     passing_frames: int = 10
     trace_fraction: float = 0.25

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from phagostat.folds.fate_options import FateOptions
 from phagostat.folds.ledger import LedgerState
-from phagostat.folds.movement import SLACK_FRAMES, find_movement
+from phagostat.folds.movement import Movement, find_movement
 
 Floats = NDArray[np.float64]
 
@@ -99,7 +99,7 @@ def aggregate_fates(state: LedgerState, options: FateOptions | None = None) -> F
     home = _without_dips(_carried_forward(seen - excess, whole), whole, limits)
     movement = find_movement(state, home, excess, limits)
     elsewhere = movement.elsewhere_um2
-    area = _carried_off(home + elsewhere, movement.carried_from)
+    area = _carried_off(home + elsewhere, movement)
     area = _carried_forward(np.where(in_view, area, np.nan), whole)
     elsewhere = np.minimum(elsewhere, area)
     passing = _passing(state, seen, limits)
@@ -157,13 +157,12 @@ def _carried_forward(values: Floats, first: Floats) -> Floats:
     return filled
 
 
-def _carried_off(area: Floats, carried_from: NDArray[np.int64]) -> Floats:
+def _carried_off(area: Floats, movement: Movement) -> Floats:
     """Areas without what moves off, from the last frame on that shows it in its place: the cell has hold of it."""
     taken = area.copy()
-    for i in np.flatnonzero(carried_from >= 0).tolist():
-        start = int(carried_from[i])
-        level = area[min(start + SLACK_FRAMES, len(area) - 1), i]
-        taken[start:, i] = np.minimum(area[start:, i], level)
+    for i in np.flatnonzero(movement.carried_from >= 0).tolist():
+        start = int(movement.carried_from[i])
+        taken[start:, i] = np.minimum(area[start:, i], movement.carried_level_um2[i])
     return taken
 
 

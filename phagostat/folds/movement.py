@@ -28,10 +28,13 @@ class Movement:
     carried_from : (n,) int64
         Number of the last used frame that shows it in its place, if it, or a large part of it, moves off in one piece
         and does not come to rest; -1.
+    carried_level_um2 : (n,) float64
+        What it leaves behind.
     """
 
     elsewhere_um2: Floats
     carried_from: NDArray[np.int64]
+    carried_level_um2: Floats
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ def find_movement(state: LedgerState, home: Floats, excess: Floats, limits: Fate
     arrivals += [(-1, sighting) for sighting in strangers if sighting.end >= 0]
     elsewhere += _settled(state, arrivals, home=home, elsewhere=elsewhere, follow=follow, limits=limits)
     carried = _carried(state, home + elsewhere, strangers, follow=follow, limits=limits)
-    return Movement(elsewhere, carried)
+    return Movement(elsewhere, *carried)
 
 
 def _following(state: LedgerState, excess: Floats) -> _Following:
@@ -148,8 +151,10 @@ def rest_ends(times: Times, position_um: Floats, *, n_times: int, limits: FateOp
         ``rest_um``: largest distance from the mean place of the frames so far; ``rest_frames``: least number of
         frames, half of it where they last to the end.
     """
-    if len(times) and times[-1] == n_times - 1 and len(times) <= SLACK_FRAMES:
-        return int(times[-1])  # only just moved: not yet told
+    if len(times) and times[-1] == n_times - 1 and times[0] >= n_times - SLACK_FRAMES:
+        way = np.hypot(*(position_um[-1] - position_um[0]))
+        if way <= 2 * limits.moved_um:
+            return int(times[-1])  # only just moved, and not far: not yet told
     end = -1
     start = 0
     while start < len(times):
@@ -208,7 +213,7 @@ def _settled(
         after = min(start + 1, len(home) - 1)
         lacking = whole - home[after] - elsewhere[after]
         best, least = -1, np.inf
-        for i in np.flatnonzero((lacking >= 0.5 * size) & (lacking <= 2 * size) & (size <= 1.8 * whole)).tolist():
+        for i in np.flatnonzero((lacking >= 0.6 * size) & (lacking <= 1.6 * size) & (size <= 1.8 * whole)).tolist():
             if i in taken or i == owner:
                 continue
             with_it = np.flatnonzero(present[: start + 1, i] >= whole[i] - lacking[i] + 0.7 * size)
@@ -233,12 +238,12 @@ def _settled(
 
 def _carried(
     state: LedgerState, left: Floats, strangers: list[_Sighting], *, follow: _Following, limits: FateOptions
-) -> NDArray[np.int64]:
-    """Last used frame before each, or a large part of it, was carried off whole; -1 where it was not."""
+) -> tuple[NDArray[np.int64], Floats]:
+    """Last used frame before each, or a large part of it, was carried off whole (-1: it was not), and what it left."""
     whole = state.reference.area_um2
-    found = np.full(len(whole), -1, np.int64)
+    found, level = np.full(len(whole), -1, np.int64), np.zeros(len(whole))
     if len(left) <= SLACK_FRAMES:
-        return found
+        return found, level
     drop = left[:-SLACK_FRAMES] - left[SLACK_FRAMES:]
     steepest = drop.argmax(axis=0)
     size = drop.max(axis=0)
@@ -246,17 +251,19 @@ def _carried(
         window = left[steepest[i] : steepest[i] + SLACK_FRAMES, i]
         start = int(steepest[i]) + last_whole(window, window[0] - 0.15 * size[i], SLACK_FRAMES, 1.0)
         soon = slice(start + 1, start + 1 + SLACK_FRAMES)
-        place = state.reference.position_um[i]
         area = follow.label_area_um2[soon, i]
         alike = _alike(area, whole[i]) | (follow.cut_off[soon, i] & (area >= 0.5 * whole[i]))
-        if (alike & (follow.distance_um[soon, i] > 2.5 * limits.moved_um)).any() or any(
+        if (alike & (follow.distance_um[soon, i] > 2.5 * limits.moved_um)).any():
+            # Large ones take some time to leave their place.
+            found[i], level[i] = start, left[start + 1 : start + 1 + 3 * SLACK_FRAMES, i].min()
+        elif any(
             start < s.times[0] <= start + SLACK_FRAMES
             and _alike(s.area_um2[:1], size[i])[0]
-            and np.hypot(*(s.position_um[0] - place)) <= limits.search_um
+            and np.hypot(*(s.position_um[0] - state.reference.position_um[i])) <= limits.search_um
             for s in strangers
         ):
-            found[i] = start
-    return found
+            found[i], level[i] = start, left[min(start + SLACK_FRAMES, len(left) - 1), i]
+    return found, level
 
 
 def _alike(area: Floats, size: float) -> NDArray[np.bool_]:
