@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from phagostat.engine.tables import TABLES
+from phagostat.engine.columns import TABLES
 
 HEAD = """# Tables
 
@@ -23,6 +23,7 @@ ABOUT = {
     "frames": "One row a scene and frame.",
     "aggregates": "One row an aggregate and frame, for every frame whose aggregates were measured.",
     "cells": "One row a cell and frame, for every usable frame.",
+    "tracks": "One row a track of a cell.",
     "scenes": "One row a scene.",
 }
 

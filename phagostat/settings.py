@@ -21,6 +21,7 @@ PROFILES = ("corrected", "paper")
 
 _PAPER = "Ounissi et al. 2024, PhagoStat"
 _HERE = "phagostat: corrected profile"
+_CODE = "published code"
 
 
 class _Group(BaseModel):
@@ -302,9 +303,7 @@ class CellSettings(_Group):
 class CoherenceSettings(_Group):
     """Which cells hold over time (TTCM)."""
 
-    window_frames: int = Field(
-        default=5, ge=1, le=257, unit="frames", description="length of the window", source="published code"
-    )
+    window_frames: int = Field(default=5, ge=1, le=257, unit="frames", description="length of the window", source=_CODE)
     seed_probability: float = Field(
         default=0.9, gt=0, lt=1, description="a seed's pixels have a mean probability above it", source=_PAPER
     )
@@ -313,7 +312,45 @@ class CoherenceSettings(_Group):
         ge=0,
         unit="um2",
         description="smallest seed of a cell",
-        source="published code: 1000 px2 of 0.206 um",
+        source=f"{_CODE}: 1000 px2 of 0.206 um",
+    )
+
+
+class TrackingSettings(_Group):
+    """Which cell of one frame is which of the next (btrack)."""
+
+    max_lost_frames: int = Field(
+        default=10,
+        ge=0,
+        unit="frames",
+        description="a track ends after more frames in a row without its cell",
+        source=_CODE,
+    )
+    probability_not_assigned: float = Field(
+        default=1e-5,
+        gt=0,
+        lt=1,
+        description="prior probability that a cell is not found in the next frame",
+        source=_CODE,
+    )
+    search_radius_um: float = Field(
+        default=20.6,
+        gt=0,
+        unit="um",
+        description="longest step between two frames",
+        source=f"{_CODE}: 100 px of 0.206 um",
+    )
+    max_cells_at_once: int = Field(
+        default=50_000,
+        ge=1000,
+        unit="cells",
+        description="a scene with more cells, over all its frames, is tracked in equal stretches of time",
+    )
+    min_duration_min: float = Field(
+        default=100.0, ge=0, unit="min", description="shorter tracks are listed and not kept", source=_PAPER
+    )
+    lag_min: float = Field(
+        default=10.0, gt=0, unit="min", description="lag at which speed and mean squared displacement are taken"
     )
 
 
@@ -350,6 +387,7 @@ class Settings(_Group):
     quality: QualitySettings = QualitySettings()
     cells: CellSettings = CellSettings()
     coherence: CoherenceSettings = CoherenceSettings()
+    tracking: TrackingSettings = TrackingSettings()
     execution: ExecutionSettings = ExecutionSettings()
 
 

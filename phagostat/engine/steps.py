@@ -151,6 +151,27 @@ ANALYSIS_STEPS: tuple[Step, ...] = (
         facts=("roles", "reduction", "pixel_size_um"),
         ahead=lambda settings: settings.coherence.window_frames - 1,
     ),
+    Step(
+        "tracks",
+        1,
+        Scope.MOVIE,
+        needs=("cells",),
+        settings=lambda _: (
+            "tracking.max_lost_frames",
+            "tracking.probability_not_assigned",
+            "tracking.search_radius_um",
+            "tracking.max_cells_at_once",
+        ),
+        facts=("pixel_size_um", "times"),
+    ),
+    Step(
+        "track_features",
+        1,
+        Scope.MOVIE,
+        needs=("cells", "tracks"),
+        settings=lambda _: ("tracking.min_duration_min", "tracking.lag_min"),
+        facts=("times",),
+    ),
 )
 """What ``run`` computes."""
 

@@ -21,6 +21,7 @@ from phagostat.sources.protocol import Plane, Source
 from phagostat.store.arrays import WIDE_PX, PlaneReader, PlaneWriter, halved
 from phagostat.store.digests import array_digest
 from phagostat.store.layout import Layout
+from phagostat.store.rows import read_row_file
 
 _Made = TypeVar("_Made")
 
@@ -214,6 +215,7 @@ class TaskContext:
         self.scene = scene
         self.needs = needs
         self.stored: dict[str, str] = {}
+        self._rows: dict[str, dict[str, NDArray[Any]]] = {}
         self._readers: dict[str, PlaneReader] = {}
         self._writers: dict[str, PlaneWriter] = {}
 
@@ -223,6 +225,25 @@ class TaskContext:
         if self.scene is None:
             raise TypeError("a step of the acquisition has no scene")
         return self.scene
+
+    def rows(self, step: str, index: int) -> dict[str, NDArray[Any]]:
+        """Rows of a committed result that this task reads: of a frame, or of the scene.
+
+        A file holds the rows of a range of frames; it is read once.
+
+        Raises
+        ------
+        StoreError
+            If the file is gone or damaged.
+        """
+        need = self.needs[step][index]
+        if need.row_file is None or need.row_file_digest is None:
+            raise KeyError(f"{step} has no rows of {index}")
+        if need.row_file not in self._rows:
+            self._rows[need.row_file] = read_row_file(self.job.layout.rows, need.row_file, need.row_file_digest)
+        columns = self._rows[need.row_file]
+        mine = columns["index"] == index
+        return {name: column[mine] for name, column in columns.items() if name != "index"}
 
     def reader(self, path: str) -> PlaneReader:
         """A reader of one array of the output, kept for this task."""

@@ -26,7 +26,7 @@ from phagostat.store.tables import read_table
 from .scenes import LENGTHS, PATH, Movie, everything
 
 N_FRAMES = sum(LENGTHS)
-ALL = {"reference": 2, "threshold": 1} | dict.fromkeys(
+ALL = {"reference": 2, "threshold": 1, "tracks": 2, "track_features": 2} | dict.fromkeys(
     ("images", "measures", "aggregates", "probability", "cells"), N_FRAMES
 )
 

@@ -20,7 +20,7 @@ STEPS = (
     *ANALYSIS_STEPS,
     Step("a movie", 1, Scope.MOVIE, needs=("cells", "verdicts", "reference")),
 )
-"""The analysis, and a step of the scope that it does not have yet."""
+"""The analysis, and a step that reads a whole movie's folds as well."""
 SCOPES = {step.name: step.scope for step in STEPS}
 NAMES = [name for name, scope in SCOPES.items() if scope is not Scope.FOLD]
 CHANNELS = (0, 1)
@@ -265,13 +265,25 @@ def test_block_size_and_order_never_change_the_union_of_the_work(data, seed):
 
 
 DEPENDENTS = {
-    "reference": {"threshold", "images", "measures", "aggregates", "probability", "cells", "a movie"},
+    "reference": {
+        "threshold",
+        "images",
+        "measures",
+        "aggregates",
+        "probability",
+        "cells",
+        "tracks",
+        "track_features",
+        "a movie",
+    },
     "threshold": {"aggregates"},
     "images": set(),
-    "measures": {"aggregates", "cells", "a movie"},  # cells through the folds
+    "measures": {"aggregates", "cells", "tracks", "track_features", "a movie"},  # cells through the folds
     "aggregates": set(),
-    "probability": {"cells", "a movie"},
-    "cells": {"a movie"},
+    "probability": {"cells", "tracks", "track_features", "a movie"},
+    "cells": {"tracks", "track_features", "a movie"},
+    "tracks": {"track_features"},
+    "track_features": set(),
     "a movie": set(),
 }
 
@@ -310,7 +322,9 @@ def test_one_changed_frame_redoes_what_reads_that_frame_alone(frame, scene):
     store.run(seen)
     measures = {place for place in every_place(seen) if place[0] == "measures"}
     read = measures | {("aggregates", scene, frame)}
-    assert set(store.done) - read <= {p for p in every_place(seen) if p[0] in {"cells", "a movie"}}
+    assert set(store.done) - read <= {
+        p for p in every_place(seen) if p[0] in {"cells", "tracks", "track_features", "a movie"}
+    }
     assert read <= set(store.done)
 
 
@@ -332,7 +346,7 @@ def test_one_flipped_verdict_redoes_the_windows_that_contain_its_frame_alone(fra
     store.planner = planner(folds={"verdicts": flipped})
     store.run(seen)
     windows = {("cells", scene, t) for t in range(max(0, frame - AHEAD), frame + 1)}
-    assert set(store.done) == windows | {("a movie", scene, WHOLE)}
+    assert set(store.done) == windows | {(name, scene, WHOLE) for name in ("tracks", "track_features", "a movie")}
     kept = set(range(9)) - {t for _, _, t in windows}
     assert all(store.entries["cells", scene][t] is before[t] for t in kept)
 
@@ -360,7 +374,7 @@ def test_a_late_frame_takes_back_what_had_listed_it_as_missing():
     store.done.clear()
     store.run(facts(6, 6))
     again = {(name, 0, 4) for name in ("images", "measures", "aggregates", "probability")}
-    windows = {p for p in every_place(facts(6)) if p[0] in {"cells", "a movie"}}
+    windows = {p for p in every_place(facts(6)) if p[0] in {"cells", "tracks", "track_features", "a movie"}}
     assert again <= set(store.done) <= again | windows
     assert set(store.retracted) == set(store.done)
 

@@ -9,6 +9,7 @@ from phagostat.engine.compute.measures import measure_frames
 from phagostat.engine.compute.planes import convert_frames
 from phagostat.engine.compute.reference import find_reference
 from phagostat.engine.compute.threshold import find_threshold
+from phagostat.engine.compute.tracks import link_scene, measure_tracks
 from phagostat.engine.work import SceneFunction, StepFunction, WindowFunction
 
 FRAME_FUNCTIONS: dict[str, StepFunction] = {
@@ -26,5 +27,7 @@ WINDOW_FUNCTIONS: dict[str, WindowFunction] = {"cells": SEGMENTATION}
 WHOLE_FUNCTIONS: dict[str, SceneFunction] = {
     "reference": find_reference,
     "threshold": find_threshold,
+    "tracks": link_scene,
+    "track_features": measure_tracks,
 }
 """For each step of a scene, of its whole movie or of the acquisition the function that computes it."""
