@@ -74,8 +74,8 @@ class TextureOptions:
     spread_um: float = 1.8
     max_hole_um2: float = 40.0
     min_cell_um2: float = 80.0
-    max_neck: float = 0.6
-    density_um: float = 2.0
+    max_neck: float = 0.75
+    density_um: float = 1.5
     density_power: float = 3.0
     edge_um: float = 1.5
 

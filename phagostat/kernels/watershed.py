@@ -158,7 +158,9 @@ def watershed(
     offsets = (_NEIGHBOURS_YX[:connectivity] * (width + 2, 1)).sum(axis=1)
     flood = _flood_heap if ties == "heap" else _flood_queues
     flood(level.ravel(), padded.ravel(), offsets)
-    return np.maximum(padded[1:-1, 1:-1], 0)
+    labels = np.empty(probability.shape, np.int32)
+    np.maximum(padded[1:-1, 1:-1], 0, out=labels)
+    return labels
 
 
 def cell_instances(
@@ -205,8 +207,8 @@ def cell_instances(
     """
     grown = watershed(probability, seeds, min_probability=min_probability, connectivity=connectivity, ties=ties)
     n_seeds = int(seeds.max(initial=0))
-    left = ((probability > grey_cut(min_probability)) & (grown == 0)).view(np.uint8)
-    if left.any():
+    left = np.empty(probability.shape, np.uint8)
+    if _left_out(np.ascontiguousarray(probability), grey_cut(min_probability), grown, left):
         parts = label_components(left, connectivity=connectivity, what="cells", remedy=_REMEDY).labels
         own = label_seeds(
             (probability > grey_cut(seed_probability)) & left.view(np.bool_),
@@ -228,8 +230,9 @@ def cell_instances(
         )
     incoherent = first_labels[1 : n_cells + 1] > n_seeds
     n_coherent = n_cells - int(np.count_nonzero(incoherent))
-    n_present = int(np.count_nonzero(np.bincount(seeds.ravel(), minlength=1)[1:])) if n_seeds else 0
-    return CellInstances(labels, incoherent, n_present - n_coherent)
+    present = np.zeros(n_seeds + 1, np.bool_)
+    _mark_present(np.ascontiguousarray(seeds), present)
+    return CellInstances(labels, incoherent, int(np.count_nonzero(present)) - n_coherent)
 
 
 @compiled
@@ -358,6 +361,27 @@ def _flood_heap(  # noqa: PLR0912, PLR0915 - compiled functions call no others, 
                     heap[child] = heap[parent]
                     child = parent
                 heap[child] = key
+
+
+@compiled
+def _left_out(probability: NDArray[np.uint8], cut: int, grown: NDArray[np.int32], left: NDArray[np.uint8]) -> int:
+    """Mark and count foreground pixels without a label."""
+    n = 0
+    height, width = probability.shape
+    for y in range(height):
+        for x in range(width):
+            out = probability[y, x] > cut and grown[y, x] == 0
+            left[y, x] = out
+            n += out
+    return n
+
+
+@compiled
+def _mark_present(labels: NDArray[np.integer], present: NDArray[np.bool_]) -> None:
+    """Mark labels that occur; 0 is none."""
+    for label in labels.flat:
+        if label > 0:
+            present[label] = True
 
 
 @compiled
