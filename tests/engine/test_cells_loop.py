@@ -102,7 +102,7 @@ def test_labels_are_those_of_another_library_from_the_stored_probabilities(batch
         seeded = expected > 0
         pairs = np.unique(np.stack([expected[seeded], labels[t][seeded]]), axis=1, return_counts=True)
         agreeing = sum(max(pairs[1][pairs[0][0] == name]) for name in np.unique(expected[seeded]))
-        assert agreeing > 0.998 * np.count_nonzero(seeded)
+        assert agreeing > 0.995 * np.count_nonzero(seeded)
         assert ((labels[t] > 0) >= seeded).all()
 
 
