@@ -30,7 +30,7 @@ class Glass:
 
     n_frames: int = 40
     things: list[Thing] = field(default_factory=list)
-    scale: Callable[[int], float] = lambda frame: 1.0  # noqa: ARG005
+    scale: Callable[[int], float] = lambda frame: 1.0
     unusable: frozenset[int] = frozenset()
     hidden: dict[int, frozenset[int]] = field(default_factory=dict)  # aggregate -> frames that do not show it
     reference_frame: int = 0

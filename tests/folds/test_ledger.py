@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.folds.glass import Glass, bites, way
 
 from phagostat.folds import ledger
 from phagostat.folds.eaten_area import eaten_area, eaten_by_aggregate, followed
 from phagostat.folds.fates import Fate, aggregate_fates
+from tests.folds.glass import Glass, bites, way
 
 A = 4.0
 
