@@ -144,7 +144,7 @@ def test_dimmed_to_a_third_is_no_longer_the_aggregate_though_it_is_above_the_thr
 
 def test_what_comes_to_lie_beside_an_aggregate_is_not_its_own():
     drawn = scene(4, n=1)
-    beside = drawn.place_yx.mean(axis=0) + [0, 9.0]
+    beside = drawn.place_yx.mean(axis=0) + np.array([0, 9.0])
     joined = AggregateScene(
         drawn.shape_yx,
         np.vstack([drawn.place_yx, beside]),
