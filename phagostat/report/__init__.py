@@ -1,0 +1,1 @@
+"""What people look at: pictures, movies, pages, and files for other programs."""
