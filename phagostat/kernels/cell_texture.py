@@ -75,9 +75,9 @@ class TextureOptions:
     max_hole_um2: float = 40.0
     min_cell_um2: float = 80.0
     max_neck: float = 0.75
-    density_um: float = 1.5
-    density_power: float = 3.0
-    edge_um: float = 1.5
+    density_um: float = 2.0
+    density_power: float = 5.0
+    edge_um: float = 3.0
 
 
 DEFAULTS = TextureOptions()

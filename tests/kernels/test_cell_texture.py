@@ -57,7 +57,7 @@ def test_a_cell_is_found_where_it_is(noise: float) -> None:
     assert probability.dtype == np.uint8
     assert overlap(probability > 127, mask) > 0.7
     y, x = (np.indices(mask.shape) + 0.5) * PIXEL_UM
-    middle = np.hypot(y - 30, x - 34) < 11
+    middle = np.hypot(y - 30, x - 34) < 10
     assert (probability[middle] > 229).all()
     assert (probability[np.hypot(y - 30, x - 34) > 20] < 64).all()
 
