@@ -30,8 +30,8 @@ _EDGE_PROBABILITY = 0.55
 class TextureOptions:
     """Lengths in um and levels in greys of the normalised frame (standard deviation about 34).
 
-    The defaults suit microglia at 63x: bodies of 10 to 25 um. For cells of another size multiply all lengths but
-    ``work_pixel_um`` and ``window_um``.
+    The defaults suit microglia at 63x: bodies of 10 to 25 um on clean glass. Larger cells among debris, at 0.87 um a
+    pixel, want ``min_cell_um2=600``, ``min_roughness=8`` and ``max_roughness=12``.
 
     Parameters
     ----------
