@@ -201,20 +201,22 @@ def _settled(
     follow: _Following,
     limits: FateOptions,
 ) -> Floats:
-    """Area of what came to rest where nothing was, given to the aggregate that was lost nearby at that time."""
+    """Area of what came to rest where nothing was, given to the aggregate that was lost nearby at that time.
+
+    One that was torn apart may have come to rest in several places.
+    """
     reference = state.reference
     whole = reference.area_um2
     present = home + follow.outside_um2
     given = np.zeros_like(home)
-    taken: set[int] = set()
     for owner, arrival in sorted(arrivals, key=lambda pair: (int(pair[1].times[0]), -pair[1].area_um2.max(), pair[0])):
         start = int(arrival.times[0])
         size = float(np.median(arrival.area_um2))
         after = min(start + 1, len(home) - 1)
-        lacking = whole - home[after] - elsewhere[after]
+        lacking = whole - home[after] - elsewhere[after] - given[after]
         best, least = -1, np.inf
-        for i in np.flatnonzero((lacking >= 0.6 * size) & (lacking <= 1.6 * size) & (size <= 1.8 * whole)).tolist():
-            if i in taken or i == owner:
+        for i in np.flatnonzero((lacking >= 0.5 * size) & (size <= 1.8 * whole)).tolist():
+            if i == owner:
                 continue
             with_it = np.flatnonzero(present[: start + 1, i] >= whole[i] - lacking[i] + 0.7 * size)
             followed = np.flatnonzero(np.isfinite(follow.position_um[: start + 1, i, 0]))
@@ -227,12 +229,12 @@ def _settled(
                 best, least = i, cost
         if best < 0:
             continue
-        taken.add(best)
         known = np.zeros(len(home))
         span = np.arange(start, arrival.end + 1)
         known[span] = np.interp(span, arrival.times, arrival.area_um2)
         known[last_whole(home[:, best], whole[best], start, 0.7) + 1 : start] = arrival.area_um2[0]
-        given[:, best] = np.minimum(known, np.maximum(whole[best] - home[:, best] - elsewhere[:, best], 0))
+        room = whole[best] - home[:, best] - elsewhere[:, best] - given[:, best]
+        given[:, best] += np.minimum(known, np.maximum(room, 0))
     return given
 
 
