@@ -24,6 +24,8 @@ ABOUT = {
     "aggregates": "One row an aggregate and frame, for every frame whose aggregates were measured.",
     "cells": "One row a cell and frame, for every usable frame.",
     "tracks": "One row a track of a cell.",
+    "eaten": "One row a scene and frame that the ledger of aggregates uses.",
+    "fates": "One row an aggregate of a scene's reference frame.",
     "scenes": "One row a scene.",
 }
 

@@ -354,6 +354,35 @@ class TrackingSettings(_Group):
     )
 
 
+class LedgerSettings(_Group):
+    """What became of the aggregates of the reference frame."""
+
+    gate_um: float = Field(
+        default=1.44,
+        gt=0,
+        unit="um",
+        description="an aggregate is followed to a place at most this far from its last usable position",
+        source=f"{_CODE}: 7 px of 0.206 um",
+    )
+    max_scale_error: float = Field(
+        default=0.04,
+        gt=0,
+        description="a frame whose untouched aggregates have areas further than this from the reference's is not used",
+    )
+    patience_frames: int = Field(
+        default=3, ge=1, unit="frames", description="absent in fewer usable frames is no event"
+    )
+    gone_fraction: float = Field(
+        default=0.15, gt=0, lt=1, description="an aggregate of which a smaller share of its area is left is gone"
+    )
+    whole_fraction: float = Field(
+        default=0.85, gt=0, lt=1, description="one of which at least this share is left is whole"
+    )
+    return_frames: int = Field(
+        default=5, ge=1, unit="frames", description="one that is back for as many frames had not been eaten before"
+    )
+
+
 class ExecutionSettings(_Group):
     """How the work is done; never changes a result and is part of no digest."""
 
@@ -388,6 +417,7 @@ class Settings(_Group):
     cells: CellSettings = CellSettings()
     coherence: CoherenceSettings = CoherenceSettings()
     tracking: TrackingSettings = TrackingSettings()
+    ledger: LedgerSettings = LedgerSettings()
     execution: ExecutionSettings = ExecutionSettings()
 
 

@@ -79,6 +79,10 @@ SCENE_COLUMNS = (
     Column("frames_blurred", _INT, "", "number of acquired frames that are out of focus"),
     Column("frames_unusable", _INT, "", "number of acquired frames that have no shift and are not blurred"),
     Column("blurred_fraction", _FLOAT, "", "share of blurred frames among the acquired ones"),
+    Column("ledger_verdict", _TEXT, "", "ok, or no_ledger where nothing can be followed"),
+    Column("reference_aggregates", _INT, "", "aggregates of the reference frame, the smallest included"),
+    Column("reference_area_um2", _FLOAT, "um2", "their area, without those cut by the border"),
+    Column("eaten_area_um2", _FLOAT, "um2", "what was eaten of it by the last used frame"),
     Column("tracks", _INT, "", "number of tracks of cells"),
     Column("tracks_kept", _INT, "", "number of those that last long enough"),
     Column(
@@ -176,10 +180,43 @@ TRACK_COLUMNS = (
 )  # fmt: skip
 """Columns of ``tracks``."""
 
+EATEN_COLUMNS = (
+    Column("scene", _INT, "", "index of the scene, from 0"),
+    Column("frame", _INT, "", "index of the frame, from 0; frames that the ledger does not use have no row"),
+    Column("reference_aggregates_left", _INT, "", "aggregates of the reference frame of which something is left"),
+    Column("area_left_um2", _FLOAT, "um2", "what is left of them"),
+    Column("eaten_area_um2", _FLOAT, "um2", "reference area minus what is left, without what was washed away; not "
+           "clipped, so that noise around zero stays around zero"),
+    Column("eaten_area_isotonic_um2", _FLOAT, "um2", "the never decreasing series nearest to it"),
+    Column("washed_away_area_um2", _FLOAT, "um2", "what was washed away and not eaten"),
+    Column("eaten_fraction", _FLOAT, "", "share of the reference area in view that was eaten"),
+    Column("in_view_fraction", _FLOAT, "", "share of the reference area that this frame shows"),
+    Column("appeared_count", _INT, "", "labels that belong to no reference aggregate and come from no earlier frame"),
+)  # fmt: skip
+"""Columns of ``eaten``."""
+
+FATE_COLUMNS = (
+    Column("scene", _INT, "", "index of the scene, from 0"),
+    Column("reference_aggregate", _INT, "", "number in the reference frame, from 1; those too small to be counted in "
+           "other tables included"),
+    Column("glass_y_um", _FLOAT, "um", "where it lies in the reference frame"),
+    Column("glass_x_um", _FLOAT, "um", "same, along x"),
+    Column("reference_area_um2", _FLOAT, "um2", "its area, over frames around the reference frame"),
+    Column("area_left_um2", _FLOAT, "um2", "what is left of it in the last used frame"),
+    Column("fate", _TEXT, "", "kept, moved, eaten, partly eaten, detached, passing (light in a cell on its way), or "
+           "censored: cut by the border, or no longer in view"),
+    Column("changed_from_frame", _INT, "", "first frame from which on less than ledger.whole_fraction is left; -1"),
+    Column("gone_from_frame", _INT, "", "first frame from which on less than ledger.gone_fraction is left; -1"),
+    Column("washed_away_from_frame", _INT, "", "first frame without it, if it was washed away; -1"),
+)  # fmt: skip
+"""Columns of ``fates``."""
+
 TABLES: dict[str, tuple[Column, ...]] = {
     "frames": FRAME_COLUMNS,
     "cells": (*CELL_COLUMNS, *TRACKED_COLUMNS),
     "tracks": TRACK_COLUMNS,
+    "eaten": EATEN_COLUMNS,
+    "fates": FATE_COLUMNS,
     "aggregates": AGGREGATE_COLUMNS,
     "scenes": SCENE_COLUMNS,
 }

@@ -118,12 +118,12 @@ def window_graph(work: Work, job: Job, *, ahead: int, needs: Needs, name: str) -
 
 
 def whole_graph(work: Work, job: Job, *, needs: Needs, present: Present, frames_final: int, name: str) -> da.Array:
-    """The graph of a step that takes a whole scene or acquisition: one task, one receipt."""
+    """The graph of steps that take a whole scene or acquisition: one task, one receipt."""
     place = da.from_array(np.array([work.start]), chunks=1, name=f"place-{name}")
     compute = functools.partial(
         _whole_block, job=job, work=work, needs=needs, present=present, frames_final=frames_final
     )
-    return _map(compute, place, name=f"{work.steps[0]}-{name}")
+    return _map(compute, place, name=f"{'-'.join(work.steps)}-{name}")
 
 
 def check_graph(job: Job, chunks: Mapping[str, str], *, stored: Mapping[str, str], name: str) -> da.Array:
@@ -205,12 +205,15 @@ def _window_block(frames: Objects, *, job: Job, work: Work, needs: Needs) -> Obj
 def _whole_block(
     place: NDArray[np.int64], *, job: Job, work: Work, needs: Needs, present: Present, frames_final: int
 ) -> Objects:
-    (step,) = work.steps
-    started = time.process_time()
     context = TaskContext(job, work.scene, needs)
-    result = WHOLE_FUNCTIONS[step](context, present, frames_final)
-    _note_stored(context, [result])
-    return _objects([_receipt(job, work, {step: [result]}, {step: time.process_time() - started}) for _ in place])
+    results: dict[str, list[Result]] = {}
+    seconds: dict[str, float] = {}
+    for step in work.steps:
+        started = time.process_time()
+        results[step] = [WHOLE_FUNCTIONS[step](context, present, frames_final)]
+        seconds[step] = time.process_time() - started
+        _note_stored(context, results[step])
+    return _objects([_receipt(job, work, results, seconds) for _ in place])
 
 
 def _check_block(

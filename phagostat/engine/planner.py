@@ -369,11 +369,17 @@ class _Survey:
         yield from self._whole({Scope.MOVIE})
 
     def _whole(self, scopes: Collection[Scope]) -> Iterator[Work]:
+        groups: dict[str, list[str]] = {}
         for step in self.planner.steps:
             if step.scope in scopes:
-                for name, scene, index in self.todo:
-                    if name == step.name:
-                        yield Work((name,), scene, index, index + 1)
+                groups.setdefault(step.group or step.name, []).append(step.name)
+        for names in groups.values():
+            together: dict[tuple[int | None, int], list[str]] = {}
+            for name, scene, index in self.todo:
+                if name in names:
+                    together.setdefault((scene, index), []).append(name)
+            for (scene, index), steps in together.items():
+                yield Work(tuple(steps), scene, index, index + 1)
 
     def _blocks(self, together: Sequence[str]) -> Iterator[Work]:
         """Ranges of frames that need the same ones of these steps."""

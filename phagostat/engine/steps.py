@@ -55,6 +55,8 @@ class Step:
         Facts of the acquisition that it reads: ``roles``, ``reduction``, ``pixel_size_um``, ``times``.
     ahead
         For a ``WINDOW``: how many frames after its own a result reads, given all settings.
+    group
+        Steps of a whole movie with one group are computed together, since they share most of their work.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Step:
     settings: Callable[[Settings], tuple[str, ...]] = lambda _: ()
     facts: tuple[str, ...] = ("roles",)
     ahead: Callable[[Settings], int] = lambda _: 0
+    group: str | None = None
 
 
 def _measure_settings(settings: Settings) -> tuple[str, ...]:
@@ -140,6 +143,20 @@ ANALYSIS_STEPS: tuple[Step, ...] = (
         settings=lambda _: ("cells.route", *CELL_NORMALISATION),
         facts=("roles", "reduction", "pixel_size_um"),
     ),
+    Step(
+        "territories",
+        1,
+        Scope.FRAME,
+        needs=("reference", "threshold", "measures", "aggregates"),
+        facts=("roles", "reduction", "pixel_size_um"),
+    ),
+    Step(
+        "overlaps",
+        1,
+        Scope.FRAME,
+        needs=("reference", "threshold", "measures", "aggregates"),
+        facts=("roles", "reduction", "pixel_size_um"),
+    ),
     Step("verdicts", 1, Scope.FOLD, needs=("reference", "measures"), settings=lambda _: ("blur",), facts=("times",)),
     Step("usable", 1, Scope.FOLD, needs=("measures", "verdicts")),
     Step(
@@ -171,6 +188,18 @@ ANALYSIS_STEPS: tuple[Step, ...] = (
         needs=("cells", "tracks"),
         settings=lambda _: ("tracking.min_duration_min", "tracking.lag_min"),
         facts=("times",),
+    ),
+    *(
+        Step(
+            name,
+            1,
+            Scope.MOVIE,
+            needs=("reference", "aggregates", "territories", "overlaps", "usable"),
+            settings=lambda _: ("ledger",),
+            facts=("pixel_size_um", "reduction", "times"),
+            group="ledger",
+        )
+        for name in ("eaten", "fates")
     ),
 )
 """What ``run`` computes."""

@@ -11,6 +11,8 @@ import pyarrow as pa
 from phagostat.engine.columns import (
     AGGREGATE_COLUMNS,
     CELL_COLUMNS,
+    EATEN_COLUMNS,
+    FATE_COLUMNS,
     FRAME_COLUMNS,
     SCENE_COLUMNS,
     TRACK_COLUMNS,
@@ -40,6 +42,8 @@ def write_tables(job: Job, log: CommitLog, folded: Mapping[Place, Folded]) -> di
         ),
         "aggregates": row_table(job, log, "aggregates", AGGREGATE_COLUMNS, keys=("scene", "frame", "aggregate")),
         "cells": cell_table(job, log),
+        "eaten": row_table(job, log, "eaten", EATEN_COLUMNS, keys=("scene", "frame")),
+        "fates": row_table(job, log, "fates", FATE_COLUMNS, keys=("scene", "reference_aggregate")),
         "tracks": row_table(job, log, "track_features", TRACK_COLUMNS, keys=("scene", "track")),
     }
     return {name: write_table(job.layout.tables, name, table) for name, table in tables.items()}
@@ -69,7 +73,8 @@ def row_table(job: Job, log: CommitLog, step: str, columns: Sequence[Column], *,
             rows = read_row_file(job.layout.rows, file, digest)
             index = rows.pop("index")
             chosen = np.isin(index, held)
-            rows = {"frame": index, keys[-1]: rows.get("label", index)} | rows
+            named = {} if keys[-1] in rows or "label" not in rows else {keys[-1]: rows["label"]}
+            rows = {"frame": index} | rows | named
             rows["scene"] = np.full(index.shape, commit.scene)
             parts.append(pa.table({c.name: pa.array(rows[c.name][chosen], c.kind) for c in columns}))
     if not parts:
@@ -142,6 +147,7 @@ def _scene_record(job: Job, log: CommitLog, scene: int, frames: Sequence[Mapping
     reference, threshold = log.entry("reference", scene, WHOLE), log.entry("threshold", None, WHOLE)
     about: Mapping[str, Any] = {} if reference is None else reference.record
     cut: Mapping[str, Any] = {} if threshold is None else threshold.record
+    eaten = log.entry("eaten", scene, WHOLE)
     tracked = log.entry("track_features", scene, WHOLE)
     measured: Mapping[str, Any] = {} if tracked is None else tracked.record
     mine = [record for record in frames if record["scene"] == scene]
@@ -175,6 +181,11 @@ def _scene_record(job: Job, log: CommitLog, scene: int, frames: Sequence[Mapping
         "frames_blurred": quality.n_blurred,
         "frames_unusable": quality.n_unusable,
         "blurred_fraction": json_number(quality.blurred_fraction),
+        "ledger_verdict": _verdict(eaten),
+        **{
+            name: None if eaten is None else eaten.record.get(name)
+            for name in ("reference_aggregates", "reference_area_um2", "eaten_area_um2")
+        },
         "tracks": measured.get("tracks"),
         "tracks_kept": measured.get("tracks_kept"),
         "kept_share": measured.get("kept_share"),

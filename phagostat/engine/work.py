@@ -215,6 +215,7 @@ class TaskContext:
         self.scene = scene
         self.needs = needs
         self.stored: dict[str, str] = {}
+        self._made: dict[str, Any] = {}
         self._rows: dict[str, dict[str, NDArray[Any]]] = {}
         self._readers: dict[str, PlaneReader] = {}
         self._writers: dict[str, PlaneWriter] = {}
@@ -225,6 +226,13 @@ class TaskContext:
         if self.scene is None:
             raise TypeError("a step of the acquisition has no scene")
         return self.scene
+
+    def once(self, name: str, make: Callable[[], _Made]) -> _Made:
+        """Give what several steps of this task make of the same, made by the first of them."""
+        if name not in self._made:
+            self._made[name] = make()
+        made: _Made = self._made[name]
+        return made
 
     def rows(self, step: str, index: int) -> dict[str, NDArray[Any]]:
         """Rows of a committed result that this task reads: of a frame, or of the scene.

@@ -16,6 +16,7 @@ from phagostat.store.commits import WHOLE, Entry
 from phagostat.store.digests import value_digest
 
 AHEAD = 2
+FRAME_STEPS = ("images", "measures", "aggregates", "probability", "territories", "overlaps")
 STEPS = (
     *ANALYSIS_STEPS,
     Step("a movie", 1, Scope.MOVIE, needs=("cells", "verdicts", "reference")),
@@ -264,26 +265,22 @@ def test_block_size_and_order_never_change_the_union_of_the_work(data, seed):
     assert results[0] == results[1] == results[2]
 
 
+OF_CELLS = {"cells", "tracks", "track_features", "a movie"}
+LEDGER = {"eaten", "fates"}
 DEPENDENTS = {
-    "reference": {
-        "threshold",
-        "images",
-        "measures",
-        "aggregates",
-        "probability",
-        "cells",
-        "tracks",
-        "track_features",
-        "a movie",
-    },
-    "threshold": {"aggregates"},
+    "reference": set(NAMES) - {"reference"},
+    "threshold": {"aggregates", "territories", "overlaps"} | LEDGER,
     "images": set(),
-    "measures": {"aggregates", "cells", "tracks", "track_features", "a movie"},  # cells through the folds
-    "aggregates": set(),
-    "probability": {"cells", "tracks", "track_features", "a movie"},
-    "cells": {"tracks", "track_features", "a movie"},
+    "measures": {"aggregates", "territories", "overlaps"} | LEDGER | OF_CELLS,  # cells through the folds
+    "aggregates": {"territories", "overlaps"} | LEDGER,
+    "probability": OF_CELLS,
+    "territories": LEDGER,
+    "overlaps": LEDGER,
+    "cells": OF_CELLS - {"cells"},
     "tracks": {"track_features"},
     "track_features": set(),
+    "eaten": set(),
+    "fates": set(),
     "a movie": set(),
 }
 
@@ -321,10 +318,8 @@ def test_one_changed_frame_redoes_what_reads_that_frame_alone(frame, scene):
     store.planner = planner(measures="changed")
     store.run(seen)
     measures = {place for place in every_place(seen) if place[0] == "measures"}
-    read = measures | {("aggregates", scene, frame)}
-    assert set(store.done) - read <= {
-        p for p in every_place(seen) if p[0] in {"cells", "tracks", "track_features", "a movie"}
-    }
+    read = measures | {(name, scene, frame) for name in ("aggregates", "territories", "overlaps")}
+    assert set(store.done) - read <= {p for p in every_place(seen) if p[0] in OF_CELLS | LEDGER}
     assert read <= set(store.done)
 
 
@@ -346,7 +341,8 @@ def test_one_flipped_verdict_redoes_the_windows_that_contain_its_frame_alone(fra
     store.planner = planner(folds={"verdicts": flipped})
     store.run(seen)
     windows = {("cells", scene, t) for t in range(max(0, frame - AHEAD), frame + 1)}
-    assert set(store.done) == windows | {(name, scene, WHOLE) for name in ("tracks", "track_features", "a movie")}
+    movies = {(name, scene, WHOLE) for name in ("tracks", "track_features", "eaten", "fates", "a movie")}
+    assert set(store.done) == windows | movies
     kept = set(range(9)) - {t for _, _, t in windows}
     assert all(store.entries["cells", scene][t] is before[t] for t in kept)
 
@@ -373,7 +369,7 @@ def test_a_late_frame_takes_back_what_had_listed_it_as_missing():
     store.run(facts(6, 6, missing=gap))
     store.done.clear()
     store.run(facts(6, 6))
-    again = {(name, 0, 4) for name in ("images", "measures", "aggregates", "probability")}
+    again = {(name, 0, 4) for name in FRAME_STEPS}
     windows = {p for p in every_place(facts(6)) if p[0] in {"cells", "tracks", "track_features", "a movie"}}
     assert again <= set(store.done) <= again | windows
     assert set(store.retracted) == set(store.done)
@@ -407,7 +403,7 @@ def test_frames_are_read_once_for_all_their_steps():
     assert [work.steps for work in second.work] == [("threshold",)]
     store.compute(second.work[0], seen, {})
     third = at.plan(seen, store.entries)
-    assert {work.steps for work in third.work} == {("images", "measures", "aggregates", "probability")}
+    assert {work.steps for work in third.work} == {FRAME_STEPS}
     assert [(w.scene, w.start, w.stop) for w in third.work] == [(0, 0, 4), (0, 4, 8), (0, 8, 9), (1, 0, 4), (1, 4, 5)]
 
 

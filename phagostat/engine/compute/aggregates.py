@@ -72,6 +72,7 @@ def _measure(
         min_area_um2=settings.min_area_um2,
         max_area_um2=settings.max_area_um2,
     )
+    frame.once("aggregate labels", lambda: found.labels)
     features = aggregate_features(
         found.labels,
         plane,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from phagostat.engine.preparation import ROLES, reference_path
 from phagostat.engine.work import Needed, TaskContext
+from phagostat.kernels.aggregate_overlap import Territories, prepare_territories
 from phagostat.kernels.aggregates import label_aggregates
 from phagostat.kernels.bleaching import Footprints, prepare_footprints
 from phagostat.kernels.normalisation import reduce_area
@@ -131,6 +132,21 @@ class SceneReference:
             )
 
         return self._part(f"footprints {threshold_counts} {pixel_size_um} {self.reduction}", make)
+
+    def territories(self, threshold_counts: float) -> Territories:
+        """The part of the glass that belongs to each reference aggregate."""
+        pixel_size_um = self.context.job.known.analysis_pixel_size_um
+
+        def make() -> Territories:
+            reduced = reduce_area(self.plane(ChannelRole.AGGREGATES), factor=self.reduction)
+            background = self.aggregates().background_counts
+            # the small ones too: what is eaten of them is eaten
+            found = label_aggregates(
+                reduced, background=background, threshold_counts=threshold_counts, pixel_size_um=pixel_size_um
+            )
+            return prepare_territories(found.labels, reduced, background=background)
+
+        return self._part(f"territories {threshold_counts} {pixel_size_um} {self.reduction}", make)
 
     def _part(self, name: str, make: Callable[[], _Part]) -> _Part:
         if name not in self._parts:

@@ -1,0 +1,101 @@
+"""What has become of the reference's aggregates in each frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phagostat.engine.compute.scene import SceneReference
+from phagostat.engine.preparation import labels_path
+from phagostat.engine.work import FramePlanes, Result, StepFunction, TaskContext, each_frame
+from phagostat.kernels.aggregate_overlap import Territories, TerritoryMeasures, measure_territories
+from phagostat.model.acquisition import ChannelRole
+from phagostat.store.commits import WHOLE
+
+Earlier = Mapping[str, Sequence[Result]]
+
+
+def _step(table: str) -> StepFunction:
+    """A step that keeps one of the tables of :class:`TerritoryMeasures`; they are measured once for all of them."""
+
+    def compute_frames(context: TaskContext, frames: Sequence[FramePlanes], earlier: Earlier) -> list[Result]:
+        reference = SceneReference(context)
+
+        def compute(position: int, frame: FramePlanes) -> Result:
+            verdict, record = _of("aggregates", context, earlier, position, frame)
+            if verdict != "ok":  # where the bleaching factor is not known, what is left cannot be compared either
+                return Result(verdict, {"reason": record.get("reason")})
+            _, measured = _of("measures", context, earlier, position, frame)
+            shift = float(measured["shift_y_px"]), float(measured["shift_x_px"])
+            found = frame.once("territories", lambda: _measure(context, reference, frame, record, shift))
+            rows: NDArray[np.void] = getattr(found, table)
+            columns: dict[str, NDArray[Any]] = {
+                name: np.ascontiguousarray(rows[name]) for name in rows.dtype.names or ()
+            }
+            if table == "places":
+                columns["touches_border"] = _territories(context, reference, record).touches_border
+            return Result("ok", columns=columns)
+
+        return each_frame(frames, compute)
+
+    return compute_frames
+
+
+measure_places = _step("places")
+"""For each reference aggregate what is left in its territory."""
+
+measure_overlaps = _step("overlaps")
+"""Which labels lie in which territories."""
+
+
+def _of(
+    step: str, context: TaskContext, earlier: Earlier, position: int, frame: FramePlanes
+) -> tuple[str, Mapping[str, Any]]:
+    if step in earlier:
+        return earlier[step][position].verdict, earlier[step][position].record
+    need = context.needs[step][frame.frame]
+    return need.verdict, need.record
+
+
+def _measure(
+    context: TaskContext,
+    reference: SceneReference,
+    frame: FramePlanes,
+    record: Mapping[str, Any],
+    shift_yx_px: tuple[float, float],
+) -> TerritoryMeasures:
+    known = context.job.known
+    plane = frame.reduced(known.roles[ChannelRole.AGGREGATES], known.reduction)
+    if plane is None:
+        raise RuntimeError("the plane could be read before")
+    factor = _bleaching(record)
+    labels = frame.once("aggregate labels", lambda: _stored_labels(context, frame.frame))
+    return measure_territories(
+        plane,
+        labels,
+        _territories(context, reference, record),
+        shift_yx_px=shift_yx_px,
+        factor=known.reduction,
+        background=float(record["background_counts"]),
+        threshold_counts=float(record["threshold_counts"]) / factor,
+        bleaching_factor=factor,
+    )
+
+
+def _bleaching(record: Mapping[str, Any]) -> float:
+    factor = record["bleaching_factor"]
+    return 1.0 if factor is None else float(factor)
+
+
+def _stored_labels(context: TaskContext, frame: int) -> NDArray[np.uint16]:
+    return context.reader(f"{labels_path(context.scene_index, 'aggregates')}/0").read((frame, 0))
+
+
+def _territories(context: TaskContext, reference: SceneReference, record: Mapping[str, Any]) -> Territories:
+    threshold = context.needs["threshold"][WHOLE].record
+    if threshold["rule"] == "normalised":  # of the scene's own range: the same in all its frames
+        return reference.territories(float(record["threshold_counts"]))
+    return reference.territories(float(threshold["threshold_counts"]))
