@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +25,13 @@ from phagostat.store.tables import read_table
 Objects = Literal["cells", "aggregates"]
 
 OK: Final = "ok"
+
+
+class PlaneSeries(NamedTuple):
+    """Planes of one kind of a scene: an array of the store, and a channel of it."""
+
+    array: str
+    channel: int
 
 
 @dataclass(frozen=True)
@@ -205,31 +212,56 @@ class FinishedOutput:
 
     def image(self, scene: int, frame: int, role: ChannelRole) -> NDArray[np.uint8] | None:
         """The normalised plane of a channel, (y, x); None where the frame has none."""
-        grey: NDArray[np.uint8] | None = self._plane(f"{image_path(scene)}/0", (frame, ROLES.index(role)))
+        grey: NDArray[np.uint8] | None = self.plane(image_of(scene, role), frame)
         return grey
 
     def labels(self, scene: int, frame: int, objects: Objects) -> NDArray[np.uint16] | None:
         """The label image of cells or aggregates, (y, x); None where they were not measured."""
-        labels: NDArray[np.uint16] | None = self._plane(f"{labels_path(scene, objects)}/0", (frame, 0))
+        labels: NDArray[np.uint16] | None = self.plane(labels_of(scene, objects), frame)
         return labels
 
     def probability(self, scene: int, frame: int) -> NDArray[np.uint8] | None:
         """The cell probability, (y, x), 255 for certainty; None where there is none."""
-        probability: NDArray[np.uint8] | None = self._plane(f"{probability_path(scene)}/0", (frame, 0))
+        probability: NDArray[np.uint8] | None = self.plane(probability_of(scene), frame)
         return probability
+
+    def has_plane(self, series: PlaneSeries, frame: int) -> bool:
+        """Whether a frame has a plane of a series: one that was not computed has no chunk, and is no black one."""
+        return (self.layout.images / chunk_path(series.array, (frame, series.channel))).is_file()
+
+    def plane(self, series: PlaneSeries, frame: int) -> NDArray[Any] | None:
+        """A frame's plane of a series, (y, x); None where there is none.
+
+        Raises
+        ------
+        StoreError
+            If its chunk is damaged.
+        """
+        if not self.has_plane(series, frame):
+            return None
+        if series.array not in self._readers:
+            self._readers[series.array] = PlaneReader(self.layout.images, series.array)
+        return self._readers[series.array].read((frame, series.channel))
 
     def shift_px(self, scene: int, frame: int) -> tuple[int, int] | None:
         """Shift of a frame in whole analysis pixels, y before x; None where there is none."""
         shift = self.frame(scene, frame).shift_yx_px
         return None if shift is None else (round(shift[0] / self.reduction), round(shift[1] / self.reduction))
 
-    def _plane(self, array: str, index: tuple[int, int]) -> Any:
-        # a frame without results has no chunk, and is not to be taken for a black one
-        if not (self.layout.images / chunk_path(array, index)).is_file():
-            return None
-        if array not in self._readers:
-            self._readers[array] = PlaneReader(self.layout.images, array)
-        return self._readers[array].read(index)
+
+def image_of(scene: int, role: ChannelRole) -> PlaneSeries:
+    """Where the normalised planes of a channel are."""
+    return PlaneSeries(f"{image_path(scene)}/0", ROLES.index(role))
+
+
+def labels_of(scene: int, objects: Objects) -> PlaneSeries:
+    """Where the label images of cells or aggregates are."""
+    return PlaneSeries(f"{labels_path(scene, objects)}/0", 0)
+
+
+def probability_of(scene: int) -> PlaneSeries:
+    """Where the cell probability is."""
+    return PlaneSeries(f"{probability_path(scene)}/0", 0)
 
 
 def _facts(row: Mapping[str, Any]) -> FrameFacts:
