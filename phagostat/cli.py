@@ -20,7 +20,8 @@ from typing import Any
 import click
 
 from phagostat.model.errors import PhagostatError, SettingsError, SourceError, StoreError
-from phagostat.settings import PROFILES, Settings, read_settings, settings_table, settings_toml
+from phagostat.settings import PROFILES, Settings
+from phagostat.settings_text import read_settings, settings_table, settings_toml
 
 EXIT_DIFFERENT, EXIT_NO_USABLE_FRAME, EXIT_OWN_MISTAKE, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 4, 70, 130, 143
 

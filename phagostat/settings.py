@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, Literal
 
-import tomli_w
 from pydantic.v1 import BaseModel, Extra, Field, ValidationError, root_validator
 
 from phagostat.model.errors import SettingsError
@@ -20,7 +17,9 @@ from phagostat.model.errors import SettingsError
 PROFILES = ("corrected", "paper")
 
 _PAPER = "Ounissi et al. 2024, PhagoStat"
-_HERE = "phagostat: corrected profile"
+
+DEFAULT_SOURCE = "phagostat: corrected profile"
+"""Where a default comes from that names no other source."""
 _CODE = "published code"
 
 
@@ -74,7 +73,7 @@ class ReferenceSettings(_Group):
         default="sharpest",
         description="'sharpest': the sharpest usable frame of the first candidates (the next ones, if none is "
         "usable); 'first': the first frame, whatever it is",
-        source=f"{_HERE}; paper: first",
+        source=f"{DEFAULT_SOURCE}; paper: first",
     )
     candidates: int = Field(default=5, ge=1, unit="frames", description="how many frames are looked at together")
     patience_frames: int = Field(
@@ -82,7 +81,7 @@ class ReferenceSettings(_Group):
         ge=1,
         unit="frames",
         description="how far to look for a sharper frame while the best one may be out of focus",
-        source=f"{_HERE}; longer than a blur at the start of a movie",
+        source=f"{DEFAULT_SOURCE}; longer than a blur at the start of a movie",
     )
 
 
@@ -111,7 +110,7 @@ class NormalisationSettings(_Group):
         le=100,
         unit="%",
         description="percentile of the cell channel clipped at the low end",
-        source=f"{_HERE}; paper: 0, which hangs on one dead pixel",
+        source=f"{DEFAULT_SOURCE}; paper: 0, which hangs on one dead pixel",
     )
     cells_high_percentile: float = Field(
         default=99.9,
@@ -119,13 +118,13 @@ class NormalisationSettings(_Group):
         le=100,
         unit="%",
         description="percentile of the cell channel clipped at the high end",
-        source=f"{_HERE}; paper: 100, which hangs on one hot pixel",
+        source=f"{DEFAULT_SOURCE}; paper: 100, which hangs on one hot pixel",
     )
     cells_rule: Literal["reference", "frame"] = Field(
         default="reference",
         description="where the cell channel's lookup table comes from: the scene's reference frame, frozen, or each "
         "frame for itself",
-        source=f"{_HERE}; paper: frame",
+        source=f"{DEFAULT_SOURCE}; paper: frame",
     )
     cells_grey_mean: float = Field(
         default=115.0,
@@ -148,7 +147,7 @@ class NormalisationSettings(_Group):
         ge=0,
         unit="um",
         description="sigma of the wide Gaussian that illumination is taken from; 0: none",
-        source=f"{_HERE}; paper: none",
+        source=f"{DEFAULT_SOURCE}; paper: none",
     )
 
 
@@ -159,7 +158,7 @@ class SharpnessSettings(_Group):
         default="scaled",
         description="'scaled': divided by the squared intensity scale, camera noise subtracted; 'laplacian': plain "
         "variance of the Laplacian",
-        source=f"{_HERE}; paper: laplacian",
+        source=f"{DEFAULT_SOURCE}; paper: laplacian",
     )
 
 
@@ -170,7 +169,7 @@ class RegistrationSettings(_Group):
         default="tiles",
         description="'tiles': coarse correlation, then bright tiles that vote; 'cecc': the published cascade; "
         "'phase': phase correlation",
-        source=f"{_HERE}; paper: cecc",
+        source=f"{DEFAULT_SOURCE}; paper: cecc",
     )
     search_radius_px: float = Field(
         default=400.0,
@@ -188,7 +187,7 @@ class AggregateSettings(_Group):
         default="acquisition",
         description="'acquisition': one threshold in background-subtracted camera counts, frames corrected for "
         "bleaching; 'normalised': half of each scene's own 8-bit range",
-        source=f"{_HERE}; paper: normalised",
+        source=f"{DEFAULT_SOURCE}; paper: normalised",
     )
     threshold_percentile: float = Field(
         default=99.5,
@@ -224,7 +223,7 @@ class BlurSettings(_Group):
         default="corrected",
         description="'corrected': sharpness against accepted frames, confirmed by lost aggregates; 'paper': a relative "
         "drop between consecutive frames",
-        source=f"{_HERE}; paper: paper",
+        source=f"{DEFAULT_SOURCE}; paper: paper",
     )
     suspect_ratio: float = Field(
         default=0.7,
@@ -463,86 +462,6 @@ def profile_settings(profile: str = "corrected", values: Mapping[str, object] | 
         raise SettingsError(
             f"settings are not valid: {problems}", remedy="see 'phagostat settings' for names and ranges"
         ) from None
-
-
-def read_settings(path: Path | None, assignments: Iterable[str] = (), *, profile: str | None = None) -> Settings:
-    """Settings from a TOML file (or none) and ``group.name=value`` assignments.
-
-    Raises
-    ------
-    SettingsError
-        If the file cannot be read, or an assignment or value is not valid.
-    """
-    values: dict[str, Any] = {}
-    if path is not None:
-        try:
-            values = tomllib.loads(path.read_text("utf-8"))
-        except OSError as error:
-            raise SettingsError("settings file cannot be read", where=path, found=error.strerror) from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise SettingsError("settings file is not TOML", where=path, found=error) from None
-    for assignment in assignments:
-        name, separator, text = assignment.partition("=")
-        group, dot, field = name.strip().partition(".")
-        if not (separator and dot and field):
-            raise SettingsError(
-                "not an assignment", found=assignment, remedy="write group.name=value, such as sharpness.method=scaled"
-            )
-        try:
-            value = tomllib.loads(f"value = {text.strip()}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = text.strip()
-        if not isinstance(values.setdefault(group, {}), dict):
-            raise SettingsError("not a group of settings", found=group)
-        values[group][field] = value
-    named = values.pop("profile", None)
-    if profile is not None and named is not None and profile != named:
-        raise SettingsError("two profiles asked for", where=path, found=f"{profile} and {named}")
-    return profile_settings(profile or named or "corrected", values)
-
-
-def settings_toml(settings: Settings) -> str:
-    """TOML text with every parameter, its unit, description and source; :func:`read_settings` reads it back."""
-    lines = [
-        "# phagostat settings: every parameter with its unit, meaning and source",
-        f'profile = "{settings.profile}"',
-    ]
-    for group in _groups(settings):
-        model = getattr(settings, group)
-        lines += ["", f"[{group}]  # {(type(model).__doc__ or '').strip()}"]
-        for row in _rows(group, model):
-            unit = f" [{row['unit']}]" if row["unit"] else ""
-            source = f" ({row['source']})" if row["source"] else ""
-            lines.append(f"# {row['description']}{unit}{source}")
-            value = row["value"]
-            lines.append(
-                f"# {row['name']} = (not set)" if value is None else tomli_w.dumps({row["name"]: value}).strip()
-            )
-    return "\n".join(lines) + "\n"
-
-
-def settings_table(settings: Settings) -> list[dict[str, Any]]:
-    """One row a parameter: group, name, value, default, unit, description, source."""
-    return [row for group in _groups(settings) for row in _rows(group, getattr(settings, group))]
-
-
-def _groups(settings: Settings) -> list[str]:
-    return [name for name in settings.__fields__ if isinstance(getattr(settings, name), BaseModel)]
-
-
-def _rows(group: str, model: BaseModel) -> list[dict[str, Any]]:
-    return [
-        {
-            "group": group,
-            "name": name,
-            "value": getattr(model, name),
-            "default": field.default,
-            "unit": field.field_info.extra.get("unit", ""),
-            "description": field.field_info.description or "",
-            "source": field.field_info.extra.get("source", _HERE),
-        }
-        for name, field in model.__fields__.items()
-    ]
 
 
 def settings_digest(settings: Settings, names: Iterable[str]) -> str:

@@ -17,7 +17,8 @@ from phagostat.engine.outputs import analysis_job, find_outputs, open_output, re
 from phagostat.engine.work import Job
 from phagostat.model.acquisition import Acquisition
 from phagostat.model.errors import PhagostatError, StoreError
-from phagostat.settings import Settings, profile_settings, settings_table
+from phagostat.settings import Settings, profile_settings
+from phagostat.settings_text import settings_table
 from phagostat.simulate.movie import SimulationReport
 from phagostat.sources import open_source
 from phagostat.sources.channel_roles import resolve
