@@ -21,6 +21,8 @@ class FateOptions:
         An aggregate that is back for this many used frames had not been eaten in between.
     rest_um, rest_frames
         What moves no further than this from its mean place over this many used frames lies on the glass.
+    unfaded_fraction
+        ... and keeps at least this share of its area over them.
     moved_um
         Displacements below are no movement.
     search_um
@@ -43,6 +45,7 @@ class FateOptions:
     return_frames: int = 5
     rest_um: float = 0.15
     rest_frames: int = 8
+    unfaded_fraction: float = 0.93
     moved_um: float = 0.4
     search_um: float = 9.0
     min_moved_um2: float = 0.25

@@ -101,8 +101,8 @@ def find_movement(state: LedgerState, home: Floats, excess: Floats, limits: Fate
     missing = np.maximum(state.reference.area_um2 - home, 0)
     arrivals: list[tuple[int, _Sighting]] = []
     for i in np.flatnonzero((outside >= limits.min_moved_um2).any(axis=0)).tolist():
-        times = np.flatnonzero(outside[:, i] > 0)
-        end = rest_ends(times, position[times, i], n_times=n_times, limits=limits)
+        times = np.flatnonzero(outside[:, i] >= limits.min_moved_um2)
+        end = rest_ends(times, position[times, i], outside[times, i], n_times=n_times, limits=limits)
         if end < 0:
             continue
         chosen = times[times <= end]
@@ -136,7 +136,7 @@ def _following(state: LedgerState, excess: Floats) -> _Following:
     )
 
 
-def rest_ends(times: Times, position_um: Floats, *, n_times: int, limits: FateOptions) -> int:
+def rest_ends(times: Times, position_um: Floats, area_um2: Floats, *, n_times: int, limits: FateOptions) -> int:
     """Last time at which something rests, -1 if it never does.
 
     Parameters
@@ -145,6 +145,8 @@ def rest_ends(times: Times, position_um: Floats, *, n_times: int, limits: FateOp
         Ascending numbers of the used frames that it was seen in.
     position_um : (k, 2) float64
         Where.
+    area_um2 : (k,) float64
+        How large. What fades while it stays is in a cell that stays.
     n_times : int
         Number of used frames.
     limits
@@ -167,7 +169,10 @@ def rest_ends(times: Times, position_um: Floats, *, n_times: int, limits: FateOp
                 break
         last = resting[-1]
         to_the_end = times[last] == n_times - 1
-        if len(resting) >= (limits.rest_frames // 2 if to_the_end else limits.rest_frames):
+        enough = limits.rest_frames // 2 if to_the_end else limits.rest_frames
+        beginning = area_um2[resting[: limits.rest_frames]]
+        fades = np.median(beginning[-3:]) < limits.unfaded_fraction * np.median(beginning[:3])
+        if len(resting) >= enough and not fades:
             end = int(times[last])
             start = last + 1
         else:
@@ -186,9 +191,9 @@ def _strangers(state: LedgerState, n_times: int, limits: FateOptions) -> list[_S
     found = []
     for stranger in state.strangers:
         times = number[list(stranger.entries)].astype(np.intp)
-        position = np.array(stranger.position_um)
-        end = rest_ends(times, position, n_times=n_times, limits=limits)
-        found.append(_Sighting(times, position, np.array(stranger.outside_um2), end))
+        position, area = np.array(stranger.position_um), np.array(stranger.outside_um2)
+        end = rest_ends(times, position, area, n_times=n_times, limits=limits)
+        found.append(_Sighting(times, position, area, end))
     return found
 
 
