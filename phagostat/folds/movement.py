@@ -254,6 +254,9 @@ def _carried(
     drop = left[:-SLACK_FRAMES] - left[SLACK_FRAMES:]
     steepest = drop.argmax(axis=0)
     size = drop.max(axis=0)
+    begun: dict[int, list[_Sighting]] = {}
+    for sighting in strangers:
+        begun.setdefault(int(sighting.times[0]), []).append(sighting)
     for i in np.flatnonzero((size >= 0.3 * whole) & (whole > 0)).tolist():
         window = left[steepest[i] : steepest[i] + SLACK_FRAMES, i]
         start = int(steepest[i]) + last_whole(window, window[0] - 0.15 * size[i], SLACK_FRAMES, 1.0)
@@ -264,10 +267,10 @@ def _carried(
             # Large ones take some time to leave their place.
             found[i], level[i] = start, left[start + 1 : start + 1 + 3 * SLACK_FRAMES, i].min()
         elif any(
-            start < s.times[0] <= start + SLACK_FRAMES
-            and _alike(s.area_um2[:1], size[i])[0]
+            _alike(s.area_um2[:1], size[i])[0]
             and np.hypot(*(s.position_um[0] - state.reference.position_um[i])) <= limits.search_um
-            for s in strangers
+            for time in range(start + 1, start + 1 + SLACK_FRAMES)
+            for s in begun.get(time, ())
         ):
             found[i], level[i] = start, left[min(start + SLACK_FRAMES, len(left) - 1), i]
     return found, level

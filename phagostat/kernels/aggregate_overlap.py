@@ -205,7 +205,7 @@ def _parts_above(frame: NDArray[np.integer], cut: float) -> tuple[NDArray[np.int
     """Flat indices of the pixels above the cut or on an outline, and the part of each that is above."""
     height, width = frame.shape
     mask = (frame > int(np.floor(cut))).view(np.uint8)
-    flat = np.flatnonzero(cv2.dilate(mask, np.ones((3, 3), np.uint8)).ravel())
+    flat = np.flatnonzero(cv2.dilate(mask, np.ones((3, 3), np.uint8)).view(np.bool_).ravel())
     raw = frame.ravel()
     y, x = np.divmod(flat, width)
     up, down = raw[flat - width * (y > 0)], raw[flat + width * (y < height - 1)]
