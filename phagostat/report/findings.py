@@ -1,0 +1,251 @@
+"""What the reader of a report has to know before the figures, and what was left out of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from phagostat.model.acquisition import TimesOrigin
+from phagostat.report.finished import OK, FinishedOutput
+from phagostat.report.summary import RunSummary, SceneSummary
+
+Weight = Literal["serious", "caution", "note"]
+
+MANY_UNUSED: Final = 0.1
+"""Share of unused frames that a scene is named for, although no criterion forbids it."""
+NAMED: Final = 6
+"""Scenes that are named one by one; of more, the rest is counted."""
+FADED: Final = 0.5
+"""Brightness left at the end that is worth a word."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something to know first: how much it weighs, what it is, what it means for the figures."""
+
+    weight: Weight
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Omission:
+    """Something that is not in the figures: what, how much of it, and why."""
+
+    what: str
+    amount: str
+    why: str
+
+
+def findings(output: FinishedOutput, run: RunSummary) -> list[Finding]:
+    """What to know before the figures, the weightiest first."""
+    found = [*_of_scenes(run), *_of_frames(run), *_of_measures(output, run), *_of_metadata(output)]
+    order = {"serious": 0, "caution": 1, "note": 2}
+    return sorted(found, key=lambda finding: order[finding.weight])
+
+
+def omissions(output: FinishedOutput, run: RunSummary) -> list[Omission]:
+    """What is not in the figures, and why."""
+    return [*_left_out_scenes(run), *_left_out_frames(run), *_left_out_objects(run), *_left_out_channels(output)]
+
+
+def _named(scenes: Sequence[SceneSummary]) -> str:
+    names = [scene.name for scene in scenes[:NAMED]]
+    more = len(scenes) - len(names)
+    return ", ".join(names) + (f" and {more} more" if more else "")
+
+
+def _of(n: int, total: int, what: str) -> str:
+    if total == 1:
+        return f"The {what}"
+    return f"All {total} {what}s" if n == total else f"{n} of {total} {what}s"
+
+
+def _of_scenes(run: RunSummary) -> Iterator[Finding]:
+    total = len(run.scenes)
+    blind = [scene for scene in run.scenes if not scene.has_reference]
+    if blind:
+        yield Finding(
+            "serious",
+            f"{_of(len(blind), total, 'scene')} without a reference frame",
+            f"Nothing could be measured in: {_named(blind)}. No frame was good enough for the others to be compared "
+            f"with. {_reasons(blind)}",
+        )
+    rejected = [scene for scene in run.scenes if scene.has_reference and not scene.accepted]
+    if rejected:
+        said = "; ".join(f"{s.name}: {s.row.get('quality_reason') or 'no reason recorded'}" for s in rejected[:NAMED])
+        more = f"; and {len(rejected) - NAMED} more" if len(rejected) > NAMED else ""
+        kept = "They are drawn dashed and are left out of the means." if run.accepted else (
+            "Since no scene keeps to the criteria, the means below are over all scenes: read them with care."
+        )  # fmt: skip
+        yield Finding("serious", f"{_of(len(rejected), total, 'scene')} rejected by quality", f"{said}{more}. {kept}")
+    odd = [scene for scene in run.scenes if scene.row.get("threshold_deviates")]
+    if odd:
+        parts = "; ".join(
+            f"{s.name}: {_counts(s.row.get('scene_threshold_counts'))} counts" for s in odd[:NAMED]
+        ) + (f"; and {len(odd) - NAMED} more" if len(odd) > NAMED else "")  # fmt: skip
+        yield Finding(
+            "caution",
+            f"{_of(len(odd), total, 'scene')} with a brightness of its own",
+            "All scenes are measured with one threshold, "
+            f"{_counts(odd[0].row.get('threshold_counts'))} counts above background. On their own these would have got "
+            f"one that is more than 25 % off the median of all scenes ({parts}). Look whether their aggregates are "
+            "found as you would find them: exposure, focus or loading may differ.",
+        )
+
+
+def _of_frames(run: RunSummary) -> Iterator[Finding]:
+    if run.n_frames and not run.n_used:
+        yield Finding("serious", "No frame is usable", "There are no measurements in this run; below is why.")
+        return
+    many = [s for s in run.scenes if s.has_reference and s.unused_fraction > MANY_UNUSED]
+    if many:
+        shares = "; ".join(f"{s.name}: {100 * s.unused_fraction:.0f} %" for s in many[:NAMED])
+        more = f"; and {len(many) - NAMED} more" if len(many) > NAMED else ""
+        yield Finding(
+            "caution",
+            "Many frames are not used",
+            f"Share of the acquired frames that nothing is measured in: {shares}{more}. Curves have gaps there.",
+        )
+    missing = sum(scene.n_missing for scene in run.scenes)
+    if missing:
+        yield Finding(
+            "caution",
+            f"{missing} of {run.n_frames} frames are missing",
+            "The file promises them and does not hold them, as after an interrupted acquisition.",
+        )
+
+
+def _of_measures(output: FinishedOutput, run: RunSummary) -> Iterator[Finding]:
+    undetermined = run.verdict_counts["aggregates_verdict"].get("bleaching_undetermined", 0)
+    if undetermined:
+        yield Finding(
+            "caution",
+            f"Fading is not known in {undetermined} of {run.n_frames} frames",
+            "Too few untouched aggregates are left to tell how much the dye has faded. Aggregates were measured there "
+            "as if it had not: their area may be too small, and what was eaten too large.",
+        )
+    faded = [s for s in run.scenes if s.ends("bleaching_factor")[1] < FADED]
+    if faded:
+        yield Finding(
+            "caution",
+            f"Strong fading in {_of(len(faded), len(run.scenes), 'scene').lower()}",
+            f"At the end untouched aggregates have less than {100 * FADED:.0f} % of their brightness: {_named(faded)}. "
+            "Weak aggregates may have been lost in the noise.",
+        )
+    if run.n_used:
+        for name, what in (("aggregate_count", "aggregate"), ("cell_count", "cell")):
+            peaks = [scene for scene in run.scenes if scene.n_used and not _any_above_zero(scene, name)]
+            if peaks:
+                yield Finding("caution", f"No {what}s in {_of(len(peaks), len(run.scenes), 'scene').lower()}",
+                              f"Not one {what} was found in: {_named(peaks)}.")  # fmt: skip
+    suboptimal = [s for s in run.scenes if s.row.get("tracking_verdict") not in (None, OK)]
+    if suboptimal:
+        yield Finding(
+            "caution", "Tracks may be joined wrongly", f"The best joins were not found in: {_named(suboptimal)}."
+        )
+    route = output.manifest.settings.get("cells", {}).get("route")
+    if route == "texture" and any(_any_above_zero(scene, "cell_count") for scene in run.scenes):
+        yield Finding(
+            "note",
+            "Cells are found by texture",
+            "Without a trained network outlines of cells are approximate, and neighbours can count as one. Compare "
+            "them with the pictures before you rely on numbers and areas of cells.",
+        )
+
+
+def _of_metadata(output: FinishedOutput) -> Iterator[Finding]:
+    given: Mapping[str, Any] = output.manifest.settings.get("acquisition", {})
+    by_hand = [
+        f"{title} {given[name]:g} {unit}"
+        for name, title, unit in (("pixel_size_um", "size of a pixel", "µm"), ("interval_s", "time between frames", "s"))
+        if given.get(name) is not None
+    ]
+    if by_hand:
+        yield Finding(
+            "note",
+            "Given by hand, not by the file",
+            f"{'; '.join(by_hand)}. All areas, or all times, rest on it.",
+        )
+    if output.manifest.acquisition.get("times_origin") == TimesOrigin.NONE.value:
+        yield Finding(
+            "caution", "Times are not known", "The file has none: curves are drawn against the number of the frame."
+        )
+
+
+def _left_out_scenes(run: RunSummary) -> Iterator[Omission]:
+    for scene in run.scenes:
+        if not scene.accepted:
+            why = scene.row.get("quality_reason") or ""
+            if not scene.has_reference:
+                why = f"no reference frame: {scene.row.get('reason') or why}"
+            amount = "out of all means" if run.accepted else "kept in the means, as no scene is accepted"
+            yield Omission(f"Scene {scene.name}", amount, why)
+
+
+def _left_out_frames(run: RunSummary) -> Iterator[Omission]:
+    words = {
+        "blurred": "out of focus",
+        "missing": "the source does not have them",
+        "unregistered": "their shift against the reference frame could not be told",
+        "black": "nothing but darkness",
+        "constant": "every pixel has the same value",
+        "saturated": "too many pixels at the camera's white level",
+        "unreadable": "the file is damaged there",
+        "no_reference": "their scene has no reference frame",
+    }
+    for state, count in run.state_counts.items():
+        yield Omission(
+            f"Frames: {state.replace('_', ' ')}", f"{count} of {run.n_frames}", words.get(state, "see the scene below")
+        )
+    for kind, what in (("cells_verdict", "Cell channel"), ("segmentation_verdict", "Cells")):
+        for verdict, count in run.verdict_counts[kind].items():
+            if verdict not in (OK, "missing", "unusable"):
+                yield Omission(f"{what}: {verdict.replace('_', ' ')}", f"{count} of {run.n_frames} frames",
+                               "no cells were looked for there")  # fmt: skip
+
+
+_FATES: Final = {
+    "censored": "cut by the border of the picture, or no longer in view",
+    "detached": "washed away, not eaten",
+    "passing": "light inside a cell on its way, not an aggregate on the glass",
+}
+
+
+def _left_out_objects(run: RunSummary) -> Iterator[Omission]:
+    total = sum(run.fate_counts.values())
+    for fate, why in _FATES.items():
+        if run.fate_counts.get(fate):
+            yield Omission("Aggregates, from the eaten area", f"{run.fate_counts[fate]} of {total}", why)
+    tracks = sum(scene.row.get("tracks") or 0 for scene in run.scenes)
+    kept = sum(scene.row.get("tracks_kept") or 0 for scene in run.scenes)
+    if tracks > kept:
+        yield Omission(
+            "Tracks of cells, from speeds and movement",
+            f"{tracks - kept} of {tracks}",
+            "they do not last long enough (setting tracking.min_duration_min)",
+        )
+
+
+def _left_out_channels(output: FinishedOutput) -> Iterator[Omission]:
+    about = output.manifest.acquisition
+    roles = set(about.get("roles", {}).values())
+    for channel in about.get("channels", ()):
+        if channel["index"] not in roles:
+            yield Omission(f"Channel {channel['index']}: {channel['name']}", "all of it",
+                           "neither aggregates nor cells were looked for in it")  # fmt: skip
+
+
+def _any_above_zero(scene: SceneSummary, name: str) -> bool:
+    return any(value > 0 for value in scene.series.get(name, ()) if math.isfinite(value))
+
+
+def _reasons(scenes: Sequence[SceneSummary]) -> str:
+    reasons = sorted({str(s.row["reason"]) for s in scenes if s.row.get("reason")})
+    return f"({'; '.join(reasons[:3])})" if reasons else ""
+
+
+def _counts(value: float | None) -> str:
+    return "?" if value is None or not math.isfinite(value) else f"{value:.0f}"

@@ -1,0 +1,263 @@
+"""One self-contained HTML page for an analysis, and an index for a folder of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from phagostat.engine.outputs import find_outputs
+from phagostat.model.errors import StoreError
+from phagostat.report.background import acquisition_facts, setting_rows, version_facts
+from phagostat.report.curves import MEAN, Line, curve_chart, number, scene_colour
+from phagostat.report.findings import Finding, findings, omissions
+from phagostat.report.finished import FinishedOutput
+from phagostat.report.pictures import FRAME_MS, scene_pictures
+from phagostat.report.strips import KINDS, kind_of, overview, strip
+from phagostat.report.summary import Measure, RunSummary, SceneSummary, mean_series, summarise
+from phagostat.store.files import write_whole
+
+FILE_NAME: Final = "report.html"
+"""Name of a page inside its output."""
+LISTED: Final = 40
+"""Runs of unused frames that are listed for a scene; of more, the rest is counted."""
+OPEN_SCENES: Final = 3
+"""Movies that run when the page is opened; the others start by hand."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measure with its drawing."""
+
+    measure: Measure
+    drawing: Markup
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A line of an index: a finished analysis with its page, or why there is none."""
+
+    name: str
+    link: str | None
+    run: RunSummary | None
+    found: Sequence[Finding]
+    problem: str | None
+
+
+def write_report(
+    output: Path,
+    *,
+    destination: Path | None = None,
+    movies: bool = True,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Path:
+    """Write the report of an analysis, or of every analysis in a folder with an index over them.
+
+    Parameters
+    ----------
+    output
+        Folder of one acquisition (``results/<acquisition>``), or the folder that was given to ``run -o``.
+    destination
+        For one acquisition the page (or an existing folder to put ``report.html`` into); for several a folder, which
+        then holds ``index.html`` and a page each. Where None, ``report.html`` inside each output, and for several
+        the index beside them, ``report.html`` in ``output``.
+    movies
+        Whether scenes have movies beside their stills.
+    progress
+        Told after each scene how many are done, and of how many.
+
+    Returns
+    -------
+    Path
+        The page, or the index over several.
+
+    Raises
+    ------
+    StoreError
+        If there is no complete analysis (a report of half a run would be taken for the whole), its tables are not
+        those that were sealed, or the page cannot be written.
+
+    Notes
+    -----
+    The same results give the same bytes: no clock times, no host names. The page needs no network and no scripts.
+    """
+    roots = find_outputs(output) or [output]
+    if len(roots) == 1:
+        finished = FinishedOutput(roots[0])
+        page = destination if destination is not None else roots[0] / FILE_NAME
+        page = page / FILE_NAME if page.is_dir() else page
+        _write_page(finished, summarise(finished), page, movies=movies, progress=progress)
+        return page
+    index = output / FILE_NAME if destination is None else destination / "index.html"
+    return _write_index(roots, output, index, destination=destination, movies=movies, progress=progress)
+
+
+def render_report(
+    output: FinishedOutput,
+    run: RunSummary,
+    *,
+    movies: bool = True,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> str:
+    """The page of one analysis as HTML."""
+    limits: Mapping[str, Any] = output.manifest.settings.get("quality", {})
+    scenes = []
+    for done, scene in enumerate(run.scenes, start=1):
+        pictures = scene_pictures(output, scene.index, n_scenes=len(run.scenes), movies=movies)
+        scenes.append(
+            {
+                "about": scene,
+                "strip": strip(scene, max_shift_px=limits.get("max_shift_px")),
+                "left_out": scene.left_out[:LISTED],
+                "more_left_out": max(0, len(scene.left_out) - LISTED),
+                "pictures": pictures,
+                "figures": _scene_figures(run, scene),
+            }
+        )
+        progress(done, len(run.scenes))
+    used_kinds = {kind_of(frame.state if not frame.usable else "ok").name for s in run.scenes for frame in s.frames}
+    return _render(
+        "page.html.j2",
+        run=run,
+        output=output,
+        found=findings(output, run),
+        left_out=omissions(output, run),
+        figures=_figures(run),
+        legend=_legend(run),
+        kinds=[kind for kind in KINDS if kind.name in used_kinds],
+        overview=overview(run.scenes),
+        scenes=scenes,
+        open_scenes=OPEN_SCENES,
+        limits=limits,
+        acquisition=acquisition_facts(output, run),
+        versions=version_facts(output, run),
+        settings=setting_rows(output),
+        key_figures=_key_figures(run),
+        frame_ms=FRAME_MS,
+        names={measure.name for measure in run.measures},
+    )
+
+
+def _write_page(
+    output: FinishedOutput, run: RunSummary, page: Path, *, movies: bool, progress: Callable[[int, int], None]
+) -> None:
+    write_whole(page, render_report(output, run, movies=movies, progress=progress).encode())
+
+
+def _write_index(
+    roots: Sequence[Path],
+    output: Path,
+    index: Path,
+    *,
+    destination: Path | None,
+    movies: bool,
+    progress: Callable[[int, int], None],
+) -> Path:
+    entries, first_problem = [], None
+    for root in roots:
+        page = root / FILE_NAME if destination is None else destination / f"{root.name}.html"
+        try:
+            finished = FinishedOutput(root)
+            run = summarise(finished)
+        except StoreError as error:
+            first_problem = first_problem or error
+            entries.append(_Entry(root.name, None, None, (), str(error)))
+            continue
+        _write_page(finished, run, page, movies=movies, progress=progress)
+        link = f"{root.name}/{FILE_NAME}" if destination is None else page.name
+        entries.append(_Entry(root.name, quote(link), run, findings(finished, run), None))
+    if first_problem is not None and all(entry.run is None for entry in entries):
+        raise first_problem
+    write_whole(index, _render("index.html.j2", name=output.resolve().name, entries=entries).encode())
+    return index
+
+
+def _render(template: str, **values: Any) -> str:
+    environment = Environment(
+        loader=PackageLoader("phagostat.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["number"] = _rounded
+    environment.filters["percent"] = lambda value: "–" if value is None or math.isnan(value) else f"{100 * value:.1f} %"
+    style, _, _ = environment.loader.get_source(environment, "style.css") if environment.loader else ("", "", None)
+    return environment.get_template(template).render(style=Markup(style), **values)  # noqa: S704 - our own file
+
+
+def _rounded(value: float | None, digits: int = 3) -> str:
+    """A measured number to as many digits as are worth reading, a dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return number(float(f"{value:.{digits}g}") if abs(value) < 10**digits else float(round(value)))
+
+
+def _axis_label(run: RunSummary) -> str:
+    return "time since the first frame, min" if run.has_times else "number of the frame (times are not known)"
+
+
+def _legend(run: RunSummary) -> list[dict[str, Any]]:
+    n = len(run.scenes)
+    if n > 1 and scene_colour(0, n) == scene_colour(1, n):
+        return [{"name": f"each of {n} scenes", "colour": scene_colour(0, n), "dashed": False}]
+    return [
+        {"name": scene.name, "colour": scene_colour(i, n), "dashed": not scene.accepted}
+        for i, scene in enumerate(run.scenes)
+    ]
+
+
+def _figures(run: RunSummary) -> list[Figure]:
+    figures = []
+    for measure in run.measures:
+        lines = [_scene_line(run, scene, measure) for scene in run.scenes if measure.name in scene.series]
+        if len(run.scenes) > 1:
+            x, y = mean_series(run.averaged, measure.name, [run.axis_of(scene) for scene in run.averaged])
+            lines.append(Line(f"mean of {len(run.averaged)} scenes", x, y, MEAN, strong=True))
+        figures.append(Figure(measure, _chart(run, measure, lines)))
+    return figures
+
+
+def _scene_figures(run: RunSummary, scene: SceneSummary) -> list[Figure]:
+    if len(run.scenes) == 1:  # drawn above already
+        return []
+    return [
+        Figure(m, _chart(run, m, [_scene_line(run, scene, m)]))
+        for m in run.measures
+        if any(math.isfinite(v) for v in scene.series.get(m.name, ()))
+    ]
+
+
+def _scene_line(run: RunSummary, scene: SceneSummary, measure: Measure) -> Line:
+    colour = scene_colour(scene.index, len(run.scenes))
+    return Line(scene.name, run.axis_of(scene), scene.series[measure.name], colour, dashed=not scene.accepted)
+
+
+def _chart(run: RunSummary, measure: Measure, lines: Sequence[Line]) -> Markup:
+    label = f"{measure.title}, {measure.unit}" if "area" in measure.name else measure.unit
+    return curve_chart(lines, title=f"{measure.title} against time", x_label=_axis_label(run), y_label=label)
+
+
+def _key_figures(run: RunSummary) -> list[tuple[str, str]]:
+    """What stands in large letters at the top: a figure, and what it counts."""
+    figures = [
+        (f"{len(run.accepted)} of {len(run.scenes)}", "scenes keep to the criteria of quality"),
+        (f"{run.n_used} of {run.n_frames}", "frames are used"),
+    ]
+    if math.isfinite(run.duration_min):
+        figures.append((f"{number(round(run.duration_min, 1))} min", "were recorded"))
+    group = "an accepted scene" if run.accepted else "a scene (none is accepted)"
+    eaten = [value for s in run.averaged if math.isfinite(value := s.ends("eaten_area_um2")[1])]
+    if eaten:
+        figures.append((f"{_rounded(sum(eaten) / len(eaten))} µm²", f"were eaten by the end, mean of {group}"))
+    cells = [value for s in run.averaged if math.isfinite(value := s.median("cell_count"))]
+    if cells:
+        figures.append((_rounded(sum(cells) / len(cells)), f"cells in a frame, mean of {group}"))
+    return figures
