@@ -127,10 +127,17 @@ def _following(state: LedgerState, excess: Floats) -> _Following:
     unmatched = ~np.isfinite(position[..., 0]) & (excess > 0)
     position[unmatched] = np.broadcast_to(state.reference.position_um, position.shape)[unmatched]
     cut_off = np.stack([entry.cut_off for entry in used])
+    outside = np.stack([entry.outside_um2 for entry in used]) + excess
+    # Of what reaches over the edge of the frame nothing is seen to have changed.
+    for before, now in zip(range(len(used) - 1), range(1, len(used)), strict=True):
+        held = cut_off[now] & (outside[before] > 0)
+        outside[now, held] = outside[before, held]
+        position[now, held] = position[before, held]
+        outside[now, cut_off[now] & ~held] = 0
     return _Following(
         position,
         np.stack([entry.label_area_um2 for entry in used]),
-        np.where(cut_off, 0, np.stack([entry.outside_um2 for entry in used]) + excess),
+        outside,
         np.hypot(*np.moveaxis(position - state.reference.position_um, 2, 0)),
         cut_off,
     )
