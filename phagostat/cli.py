@@ -113,13 +113,25 @@ def _settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+_PLANE_OPTIONS = (
+    click.option("-z", "--z", "z", metavar="PLANE|max", help="Plane of a Z stack, or its maximum projection."),
+    click.option("--axes", metavar="AXES", help="Order of a TIFF's pages, slowest first, such as TYX or TC2YX."),
+)
+
+
+def _plane_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    for option in _PLANE_OPTIONS:
+        function = option(function)
+    return function
+
+
 def _acquisition_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--aggregates", type=int, metavar="CHANNEL", help="Channel of the aggregates, from 0."),
         click.option("--cells", type=int, metavar="CHANNEL", help="Channel of the cells, from 0."),
         click.option("--pixel-size-um", type=float, help="Size of a camera pixel in the sample, um."),
         click.option("--interval-s", type=float, help="Time between frames, s."),
-        click.option("-z", "--z", "z", metavar="PLANE|max", help="Plane of a Z stack, or its maximum projection."),
+        *_PLANE_OPTIONS,
     ):
         function = option(function)
     return function
@@ -182,6 +194,9 @@ def run(
     if jobs:
         with local_executor(settings.execution.workers if workers is None else workers) as executor:
             for job in jobs:
+                sentence = terminal.left_out(job.acquisition)
+                if sentence is not None and not quiet:
+                    click.echo(f"phagostat: {job.source.metadata.path}: {sentence}", err=True)
                 with terminal.ProgressLine(job.layout.root.name, quiet=quiet, check=_check_stop) as progress:
                     report = run_job(job, executor, progress=progress, upgrade=upgrade)
                 summary = terminal.summarise(job, report)
@@ -202,7 +217,7 @@ def run(
 @click.option("-o", "--output", required=True, type=_PATH, help="OME-Zarr folder to write (OUT.zarr).")
 @click.option("--workers", type=click.IntRange(min=0), help="Worker processes (default: one a core; 0: none).")
 @click.option("--upgrade", is_flag=True, help="Go on with an output of another version of phagostat.")
-@click.option("-z", "--z", "z", metavar="PLANE|max", help="Plane of a Z stack, or its maximum projection.")
+@_plane_options
 @_settings_options
 @_voice_options
 def convert(
@@ -212,10 +227,9 @@ def convert(
     from phagostat import terminal
     from phagostat.cluster.local import local_executor
     from phagostat.engine.outputs import conversion_job, run_job
-    from phagostat.sources import open_source
 
     settings = _settings(**options)
-    job = conversion_job(open_source(source, z=settings.acquisition.z), settings, output)
+    job = conversion_job(terminal.open_as_told(source, settings), settings, output)
     with (
         local_executor(settings.execution.workers if workers is None else workers) as executor,
         terminal.ProgressLine(output.name, quiet=quiet, check=_check_stop) as progress,
@@ -237,11 +251,9 @@ def convert(
 def info(source: Path, as_json: bool, **options: Any) -> int:
     """Say what an acquisition holds, and what 'run' would take it for."""
     from phagostat import terminal
-    from phagostat.sources import open_source
 
     settings = _settings(**options)
-    opened = open_source(source, z=settings.acquisition.z)
-    document = terminal.describe_source(opened, settings)
+    document = terminal.describe_source(terminal.open_as_told(source, settings), settings)
     if as_json:
         _print_json(document)
     else:

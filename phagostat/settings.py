@@ -54,6 +54,11 @@ class AcquisitionSettings(_Group):
     z: int | Literal["max"] = Field(
         default="max", unit="plane", description="plane of a Z stack, from 0, or 'max' for its maximum projection"
     )
+    axes: str | None = Field(
+        default=None,
+        description="order of a TIFF's pages, slowest first, such as TYX or TC2YX: letters of T, C and Z, one of them "
+        "without its length, then YX; unset: as the file says",
+    )
     min_frames: int = Field(
         default=2, ge=1, unit="frames", description="an acquisition whose longest scene is shorter is refused"
     )

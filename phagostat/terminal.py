@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections import Counter
@@ -120,6 +121,35 @@ def duration(seconds: int) -> str:
 # ---- sources ---------------------------------------------------------------------------------------------------------
 
 
+LEFT_OUT = (
+    "no aggregate channel: shifts, sharpness, aggregates and eaten area are left out; cells are segmented and tracked "
+    "on the assumption that the stage stood still"
+)
+"""What is said of an acquisition of cells alone."""
+
+_DOUBLE_ENDING = re.compile(r"(?i)\.ome\.(tiff?|tf[28]|btf|zarr)$")
+
+
+def open_as_told(path: str | Path, settings: Settings) -> Source:
+    """Open a source with the options that the settings give."""
+    s = settings.acquisition
+    return open_source(path, z=s.z, **({} if s.axes is None else {"axes": s.axes}))
+
+
+def output_name(path: Path) -> str:
+    """What the output of a source is called: as the source is, without the ending that says its format."""
+    whole = path.resolve() if path.name in {"", ".."} else path
+    name = _DOUBLE_ENDING.sub("", whole.name)
+    if name == whole.name and (not whole.is_dir() or whole.suffix.lower() == ".zarr"):
+        name = whole.stem
+    return name or "acquisition"
+
+
+def left_out(acquisition: Acquisition | None) -> str | None:
+    """What an analysis leaves out for want of a channel, in a sentence; None if nothing."""
+    return None if acquisition is None or acquisition.has_aggregates else LEFT_OUT
+
+
 def acquisition_of(source: Source, settings: Settings) -> Acquisition:
     """An acquisition with the settings' overrides applied."""
     s = settings.acquisition
@@ -148,16 +178,17 @@ def open_jobs(
         raise StoreError("the output is a file", where=output, remedy="give a folder")
     for path in sources:
         try:
-            if path.stem in taken:
+            name = output_name(path)
+            if name in taken:
                 raise StoreError(
                     "two sources have the same name",
                     where=path,
-                    found=taken[path.stem],
+                    found=taken[name],
                     remedy="run them with different outputs",
                 )
-            taken[path.stem] = path
-            source = open_source(path, z=settings.acquisition.z)
-            jobs.append(make(source, acquisition_of(source, settings), settings, output / path.stem))
+            taken[name] = path
+            source = open_as_told(path, settings)
+            jobs.append(make(source, acquisition_of(source, settings), settings, output / name))
         except PhagostatError as error:
             click.echo(f"phagostat: {error}", err=True)
             code = max(code, error.exit_code)
@@ -206,6 +237,7 @@ def describe_source(source: Source, settings: Settings) -> dict[str, Any]:
             "pixel_size_um": known.pixel_size_um,
             "analysis_pixel_size_um": known.analysis_pixel_size_um,
             "reduction": known.reduction,
+            "left_out": left_out(known),
         }
     return document
 
@@ -233,6 +265,8 @@ def description_text(document: Mapping[str, Any]) -> str:
     if run["possible"]:
         roles = ", ".join(f"{role} = channel {channel}" for role, channel in run["roles"].items())
         lines.append(f"run         {roles}; analysis grid {run['analysis_pixel_size_um']:g} um (1/{run['reduction']})")
+        if run["left_out"]:
+            lines.append(f"left out    {run['left_out']}")
     else:
         lines.append(f"run         not as it is: {run['why']}")
     return "\n".join(lines)
@@ -249,6 +283,7 @@ def summarise(job: Job, report: Report) -> dict[str, Any]:
     return {
         "source": job.source.metadata.path,
         "output": str(job.layout.root),
+        "left_out": left_out(job.acquisition),
         "tables": str(job.layout.tables),
         "images": str(job.layout.images),
         "scenes": len(job.scenes),
@@ -353,7 +388,7 @@ def _foresee(layout: Layout, manifest: Manifest, settings: Settings | None) -> d
         if row["group"] != "execution" and before[row["group"], row["name"]] != row["value"]
     }
     try:
-        source = open_source(manifest.source["path"], z=wanted.acquisition.z)
+        source = open_as_told(manifest.source["path"], wanted)
         if source.metadata.identity != manifest.source["identity"]:
             return {"changed": changed, "why_not": "the source is another file now"}
         survey = survey_job(analysis_job(source, acquisition_of(source, wanted), wanted, layout.root))

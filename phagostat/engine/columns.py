@@ -27,7 +27,8 @@ FRAME_COLUMNS = (
     Column("verdict", _TEXT, "", "ok, or why the frame has no shift: missing, unreadable, black, constant, saturated, "
            "unregistered, no_reference, failed"),
     Column("cells_verdict", _TEXT, "", "ok, or what is wrong with the cell channel"),
-    Column("aggregates_verdict", _TEXT, "", "ok, or why aggregates were not measured; bleaching_undetermined: measured "
+    Column("aggregates_verdict", _TEXT, "", "ok, or why aggregates were not measured; no_channel: there is none that "
+           "shows them; bleaching_undetermined: measured "
            "at the unfaded threshold, since too few reference aggregates are left to tell the fading"),
     Column("reason", _TEXT, "", "what the verdict rests on, in words"),
     Column("is_reference", _BOOL, "", "whether this is the scene's reference frame"),
@@ -36,10 +37,12 @@ FRAME_COLUMNS = (
     Column("shift_error_y_px", _FLOAT, "px (native)", "standard error of the shift"),
     Column("shift_error_x_px", _FLOAT, "px (native)", "same, along x"),
     Column("shift_confidence", _FLOAT, "", "0 to 1, as the method defines it"),
-    Column("shift_method", _TEXT, "", "how the shift was estimated"),
+    Column("shift_method", _TEXT, "", "how the shift was estimated; none: it was not, and is taken as 0, since "
+           "there is no aggregate channel"),
     Column("sharpness", _FLOAT, "", "sharpness of the aggregate channel; compare within a scene"),
     Column("focus", _TEXT, "", "sharp, blurred, or unknown where sharpness cannot be told"),
-    Column("usable", _BOOL, "", "whether later steps use the frame: registered and sharp"),
+    Column("usable", _BOOL, "", "whether later steps use the frame: registered and sharp (without an "
+           "aggregate channel: its cells can be seen)"),
     Column("focus_reason", _TEXT, "", "why the frame is not usable, in words"),
     Column("sharpness_ratio", _FLOAT, "", "sharpness relative to the last accepted frames"),
     Column("ramp_ratio", _FLOAT, "", "sharpness relative to the best accepted frame of the last half hour"),
@@ -79,7 +82,12 @@ SCENE_COLUMNS = (
     Column("frames_blurred", _INT, "", "number of acquired frames that are out of focus"),
     Column("frames_unusable", _INT, "", "number of acquired frames that have no shift and are not blurred"),
     Column("blurred_fraction", _FLOAT, "", "share of blurred frames among the acquired ones"),
-    Column("ledger_verdict", _TEXT, "", "ok, or no_ledger where nothing can be followed"),
+    Column(
+        "ledger_verdict",
+        _TEXT,
+        "",
+        "ok, no_ledger where nothing can be followed, or no_channel where none shows aggregates",
+    ),
     Column("reference_aggregates", _INT, "", "aggregates of the reference frame, the smallest included"),
     Column("reference_area_um2", _FLOAT, "um2", "their area, without those cut by the border"),
     Column("eaten_area_um2", _FLOAT, "um2", "what was eaten of it by the last used frame"),
@@ -92,7 +100,9 @@ SCENE_COLUMNS = (
         "share of all sights of cells that belong to kept tracks: long tracks select slow, isolated cells",
     ),
     Column("tracking_verdict", _TEXT, "", "ok, or not_optimal where the solver did not find the best joins"),
-    Column("accepted", _BOOL, "", "whether the scene keeps to the criteria of quality"),
+    Column(
+        "accepted", _BOOL, "", "whether the scene keeps to the criteria of quality; null without an aggregate channel"
+    ),
     Column("quality_reason", _TEXT, "", "the figures that this rests on"),
 )
 """Columns of ``scenes``."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -202,6 +202,7 @@ class Loop:
         remove_seal(self.job.layout)
         self.log.remove_damaged()
         self.report.swept += remove_partial_files(self.job.layout.root)
+        self._retract(tuple(self._left_out()))
         if self.prepare is not None:
             self.prepare(self.job, self.log)
         self.report.swept += sweep_orphans(self.job.layout, self.log)
@@ -278,6 +279,13 @@ class Loop:
                     lease.renew()
                 self._announce(progress, facts)
                 unlocked |= not facts.closed and not queue
+
+    def _left_out(self) -> Iterator[Place]:
+        """Results of steps that this acquisition does not have: it had other channels before."""
+        names = {step.name for step in self.committed_steps}
+        for commit in self.log:
+            if commit.step not in names:
+                yield from ((commit.step, commit.scene, entry.index) for entry in commit.entries)
 
     def _retract(self, stale: tuple[Place, ...]) -> None:
         """Take results back that no longer hold, first the commits, then what they promised."""

@@ -11,7 +11,7 @@ from typing import Any
 from phagostat.engine.executor import Executor
 from phagostat.engine.loop import Loop, Progress, Report
 from phagostat.engine.preparation import prepare_analysis, prepare_conversion
-from phagostat.engine.steps import ANALYSIS_STEPS, CONVERSION_STEPS
+from phagostat.engine.steps import CONVERSION_STEPS, analysis_steps
 from phagostat.engine.tables import TABLE_SETTINGS, write_tables
 from phagostat.engine.work import Job
 from phagostat.model.acquisition import Acquisition
@@ -88,7 +88,8 @@ def loop_of(job: Job) -> Loop:
     """The loop of a job."""
     if job.acquisition is None:
         return Loop(job, CONVERSION_STEPS, prepare=prepare_conversion)
-    return Loop(job, ANALYSIS_STEPS, prepare=prepare_analysis, tabulate=write_tables, table_settings=TABLE_SETTINGS)
+    steps = analysis_steps(job.acquisition)
+    return Loop(job, steps, prepare=prepare_analysis, tabulate=write_tables, table_settings=TABLE_SETTINGS)
 
 
 def survey_job(job: Job) -> Survey:

@@ -8,17 +8,22 @@ import statistics
 from typing import Any
 
 from phagostat.engine.work import Job, json_number
-from phagostat.model.acquisition import ChannelRole, Scene
+from phagostat.model.acquisition import Acquisition, ChannelRole, Scene
 from phagostat.store.arrays import ImageSpec, create_root, ensure_image, ensure_labels, ensure_planes, fits
 from phagostat.store.commits import CommitLog
 from phagostat.store.manifest import package_version
 
 ROLES = (ChannelRole.AGGREGATES, ChannelRole.CELLS)
-"""Order of the channels in an analysed image."""
+"""Order of the channels in an analysed image, of those that the acquisition has."""
 
 
 LABELS = ("aggregates", "cells")
-"""Label images of an analysed scene."""
+"""Label images of an analysed scene, of those that its acquisition has."""
+
+
+def image_roles(acquisition: Acquisition) -> tuple[ChannelRole, ...]:
+    """The channels of an analysed image, in order."""
+    return tuple(role for role in ROLES if role in acquisition.roles)
 
 
 def image_path(scene: int) -> str:
@@ -37,7 +42,7 @@ def probability_path(scene: int) -> str:
 
 
 def reference_path(scene: int) -> str:
-    """The raw planes of a scene's reference frame, (c, y, x) in the order of :data:`ROLES`."""
+    """The raw planes of a scene's reference frame, (c, y, x) in the order of :func:`image_roles`."""
     return f"{scene}/reference"
 
 
@@ -49,6 +54,8 @@ def analysis_shape(shape_yx: tuple[int, int], reduction: int) -> tuple[int, int]
 def prepare_analysis(job: Job, log: CommitLog) -> None:
     """Make the arrays of an analysis; results in arrays of another shape are retracted first."""
     known = job.known
+    roles = image_roles(known)
+    names = tuple(name for name in LABELS if name in {role.value for role in roles})
     create_root(job.layout.images, attributes=_about(job))
     for scene in job.scenes:
         height, width = analysis_shape(scene.shape_yx, known.reduction)
@@ -56,9 +63,9 @@ def prepare_analysis(job: Job, log: CommitLog) -> None:
         shared: dict[str, Any] = {"pixel_size_um": known.analysis_pixel_size_um, "interval_s": interval}
         image = ImageSpec(
             path=image_path(scene.index),
-            shape_tcyx=(scene.n_frames, len(ROLES), height, width),
+            shape_tcyx=(scene.n_frames, len(roles), height, width),
             dtype="uint8",
-            channels=tuple(role.value for role in ROLES),
+            channels=tuple(role.value for role in roles),
             attributes=_scene_attributes(job, scene),
             **shared,
         )
@@ -78,12 +85,12 @@ def prepare_analysis(job: Job, log: CommitLog) -> None:
                 kind="labels",
                 **shared,
             )
-            for name in LABELS
+            for name in names
         ]
         for spec in (image, probability, *labels):
             _make(job, log, spec)
-        ensure_labels(job.layout.images, image.path, LABELS)
-        ensure_planes(job.layout.images, reference_path(scene.index), (len(ROLES), *scene.shape_yx), dtype=scene.dtype)
+        ensure_labels(job.layout.images, image.path, names)
+        ensure_planes(job.layout.images, reference_path(scene.index), (len(roles), *scene.shape_yx), dtype=scene.dtype)
 
 
 def prepare_conversion(job: Job, log: CommitLog) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from phagostat.engine.planner import Folded, FrameEntries, Replay
 from phagostat.engine.steps import Scope, Step
 from phagostat.engine.work import Job
-from phagostat.folds.blur import BlurOptions, BlurRecord, fold
+from phagostat.folds.blur import BlurOptions, BlurRecord, Focus, fold
 from phagostat.store.commits import Entry
 
 FoldFunction = Callable[[Job, int, Sequence[FrameEntries], Mapping[str, Entry]], Sequence[Folded]]
@@ -17,6 +17,8 @@ FoldFunction = Callable[[Job, int, Sequence[FrameEntries], Mapping[str, Entry]],
 
 def blur_verdicts(job: Job, scene: int, frames: Sequence[FrameEntries], about: Mapping[str, Entry]) -> list[Folded]:
     """Which frames may be used, and what that rests on; the verdict is ``usable`` or ``unusable``."""
+    if not job.known.has_aggregates:
+        return [_unjudged(entries["measures"].verdict) for entries in frames]
     settings = job.settings.blur
     options = BlurOptions(
         rule=settings.rule,
@@ -46,6 +48,14 @@ def blur_verdicts(job: Job, scene: int, frames: Sequence[FrameEntries], about: M
         )
         for verdict in verdicts
     ]
+
+
+def _unjudged(verdict: str) -> Folded:
+    """What is said of a frame without sharpness: it is used if its cells can be seen."""
+    usable = verdict == "ok"
+    evidence = dict.fromkeys(("sharpness_ratio", "ramp_ratio", "matched_ratio"))
+    reason = None if usable else verdict
+    return Folded("usable" if usable else "unusable", {"focus": Focus.UNKNOWN.value, "reason": reason, **evidence})
 
 
 def usable_frames(job: Job, scene: int, frames: Sequence[FrameEntries], about: Mapping[str, Entry]) -> list[Folded]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 from phagostat.model.acquisition import Acquisition
 from phagostat.settings import Settings, settings_digest
@@ -204,8 +205,27 @@ ANALYSIS_STEPS: tuple[Step, ...] = (
 )
 """What ``run`` computes."""
 
+_NEED_AGGREGATES = frozenset({"threshold", "aggregates", "territories", "overlaps", "eaten", "fates"})
+
+_OF_CELLS: Mapping[str, Mapping[str, Any]] = {
+    "images": {"settings": lambda _: CELL_NORMALISATION},
+    "measures": {"needs": (), "settings": lambda _: ()},
+    "verdicts": {"needs": ("measures",), "settings": lambda _: ()},
+}
+"""What these steps read where there is no aggregate channel: no sharpness, no shift."""
+
+CELL_STEPS: tuple[Step, ...] = tuple(
+    replace(step, **_OF_CELLS.get(step.name, {})) for step in ANALYSIS_STEPS if step.name not in _NEED_AGGREGATES
+)
+"""What ``run`` computes of an acquisition without an aggregate channel."""
+
 CONVERSION_STEPS: tuple[Step, ...] = (Step("planes", 1, Scope.FRAME, facts=()),)
 """What ``convert`` computes."""
+
+
+def analysis_steps(acquisition: Acquisition) -> tuple[Step, ...]:
+    """The step table of an acquisition: what needs aggregates is left out where no channel shows them."""
+    return ANALYSIS_STEPS if acquisition.has_aggregates else CELL_STEPS
 
 
 def step_tokens(steps: tuple[Step, ...], settings: Settings, acquisition: Acquisition | None) -> Mapping[str, str]:
@@ -214,6 +234,9 @@ def step_tokens(steps: tuple[Step, ...], settings: Settings, acquisition: Acquis
     ``acquisition`` is None for a conversion, whose steps read no facts but the source's planes.
     """
     facts: dict[str, object] = {"z": settings.acquisition.z}
+    if settings.acquisition.axes is not None:
+        facts["axes"] = settings.acquisition.axes
+    of_planes = tuple(facts)  # what decides what a plane of the source is
     if acquisition is not None:
         facts |= {
             "roles": {role.value: channel for role, channel in sorted(acquisition.roles.items())},
@@ -227,7 +250,7 @@ def step_tokens(steps: tuple[Step, ...], settings: Settings, acquisition: Acquis
                 step.name,
                 step.version,
                 settings_digest(settings, step.settings(settings)),
-                {name: facts[name] for name in ("z", *step.facts)},
+                {name: facts[name] for name in (*of_planes, *step.facts)},
             ]
         )
         for step in steps

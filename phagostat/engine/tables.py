@@ -19,6 +19,7 @@ from phagostat.engine.columns import (
     TRACKED_COLUMNS,
     Column,
 )
+from phagostat.engine.compute.measures import ASSUMED
 from phagostat.engine.planner import Folded, Place
 from phagostat.engine.work import Job, json_number
 from phagostat.folds.blur import Focus
@@ -27,6 +28,9 @@ from phagostat.model.errors import StoreError
 from phagostat.store.commits import WHOLE, CommitLog, Entry
 from phagostat.store.rows import read_row_file
 from phagostat.store.tables import sort_table, table_from_records, write_table
+
+NO_CHANNEL = "no_channel"
+"""Verdict on what would need a channel that the acquisition does not have."""
 
 TABLE_SETTINGS = ("quality",)
 """Settings that the tables read beside what the steps have made."""
@@ -127,7 +131,7 @@ def _frame_records(job: Job, log: CommitLog, folded: Mapping[Place, Folded], sce
                 "segmentation_verdict": _verdict(segmented),
                 "time_s": about.times_s[frame] if about.times_s is not None else None,
                 "verdict": _verdict(measured),
-                "aggregates_verdict": _verdict(counted),
+                "aggregates_verdict": _verdict(counted) if job.known.has_aggregates else NO_CHANNEL,
                 "reason": (measured.record.get("reason") if measured else None) or found.get("reason"),
                 "is_reference": frame == chosen,
                 "focus": judged.get("focus"),
@@ -137,6 +141,15 @@ def _frame_records(job: Job, log: CommitLog, folded: Mapping[Place, Folded], sce
             }
         )
     return records
+
+
+def _quality_shift(record: Mapping[str, Any]) -> tuple[float, float] | None:
+    """The shift that a scene is judged by; NaN where it was only assumed."""
+    if record["verdict"] != "ok":
+        return None
+    if record["shift_method"] == ASSUMED:
+        return float("nan"), float("nan")
+    return record["shift_y_px"], record["shift_x_px"]
 
 
 def _verdict(entry: Entry | None) -> str:
@@ -156,15 +169,19 @@ def _scene_record(job: Job, log: CommitLog, scene: int, frames: Sequence[Mapping
             record["frame"],
             record["verdict"],
             Focus(record["focus"] or "unknown"),
-            (record["shift_y_px"], record["shift_x_px"]) if record["verdict"] == "ok" else None,
+            _quality_shift(record),
         )
         for record in mine
     )
     limits = job.settings.quality
+    accepted: bool | None
     accepted, why = judge(
         quality,
         QualityOptions(max_shift_px=limits.max_shift_px, max_blurred_fraction=limits.max_blurred_percent / 100),
     )
+    known = job.known.has_aggregates
+    if not known:
+        accepted, why = None, "there is no aggregate channel: neither shift nor focus is known"
     return {
         "scene": scene,
         "scene_name": job.scenes[scene].name,
@@ -175,13 +192,13 @@ def _scene_record(job: Job, log: CommitLog, scene: int, frames: Sequence[Mapping
         "reference_frame": about.get("frame"),
         "threshold_counts": cut.get("threshold_counts"),
         "scene_threshold_counts": cut.get("scene_threshold_counts", {}).get(str(scene)),
-        "threshold_deviates": scene in cut.get("deviating_scenes", ()),
+        "threshold_deviates": scene in cut.get("deviating_scenes", ()) if known else None,
         "max_shift_px": json_number(quality.max_shift_px),
         "frames_missing": quality.n_missing,
-        "frames_blurred": quality.n_blurred,
+        "frames_blurred": quality.n_blurred if known else None,
         "frames_unusable": quality.n_unusable,
-        "blurred_fraction": json_number(quality.blurred_fraction),
-        "ledger_verdict": _verdict(eaten),
+        "blurred_fraction": json_number(quality.blurred_fraction) if known else None,
+        "ledger_verdict": _verdict(eaten) if known else NO_CHANNEL,
         **{
             name: None if eaten is None else eaten.record.get(name)
             for name in ("reference_aggregates", "reference_area_um2", "eaten_area_um2")

@@ -101,6 +101,11 @@ class Acquisition:
     reduction: int
 
     @property
+    def has_aggregates(self) -> bool:
+        """Whether a channel shows aggregates; without one there is neither shift nor sharpness."""
+        return ChannelRole.AGGREGATES in self.roles
+
+    @property
     def analysis_pixel_size_um(self) -> float:
         """Pixel size of the analysis grid in um."""
         return self.pixel_size_um * self.reduction

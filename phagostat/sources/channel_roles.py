@@ -54,7 +54,9 @@ def resolve(
     Returns
     -------
     Acquisition
-        With ``reduction``, the integer nearest to ``analysis_pixel_size_um / pixel_size_um``, at least 1.
+        With ``reduction``, the integer nearest to ``analysis_pixel_size_um / pixel_size_um``, at least 1. Where only
+        cells were recorded, its roles are those of the cells alone: one channel that is called so, shows transmitted
+        light or is given as ``cells``; or ``cells`` is given and all other channels show transmitted light.
 
     Raises
     ------
@@ -79,8 +81,11 @@ def resolve(
     overrides = {ChannelRole.AGGREGATES: aggregates, ChannelRole.CELLS: cells}
     roles = _resolve_roles(metadata, overrides, required=require_roles)
     missing: list[tuple[str, str]] = []
-    if require_roles and len(roles) < len(ChannelRole):
-        missing.append(("which channel shows the aggregates and which the cells", _role_choices(metadata, roles)))
+    if require_roles and not (len(roles) == len(ChannelRole) or _cells_alone(metadata.channels, roles, cells)):
+        if len(metadata.channels) == 1:
+            missing.append(("whether its one channel shows cells", "--cells 0"))
+        else:
+            missing.append(("which channel shows the aggregates and which the cells", _role_choices(metadata, roles)))
     size_um = pixel_size_um if pixel_size_um is not None else metadata.pixel_size_um
     if size_um is None:
         missing.append(("the pixel size", "--pixel-size-um SIZE"))
@@ -121,13 +126,15 @@ def _resolve_roles(
             found=next(iter(given.values())),
             remedy=f"choose from {_channel_list(channels)}",
         )
-    if required and len(channels) < len(ChannelRole):
-        raise MetadataError(
-            "has one channel only, where one with aggregates and one with cells are needed",
-            where=metadata.path,
-            found=_channel_list(channels),
-            remedy="record both channels into one file",
-        )
+    if required and len(channels) == 1 and ChannelRole.CELLS not in given:
+        (only,) = channels
+        if ChannelRole.AGGREGATES in given or only.fluorescent:
+            raise MetadataError(
+                "has one channel only, where aggregates need a channel with the cells beside them",
+                where=metadata.path,
+                found=_channel_list(channels),
+                remedy="record both channels into one file, or add --cells 0 if it shows the cells",
+            )
     roles = dict(given)
     if len(given) == 1 and len(channels) == len(ChannelRole):
         # two channels, one of them named: the other is the other
@@ -149,6 +156,14 @@ def _clear_channel(channels: tuple[Channel, ...], role: ChannelRole) -> int | No
     wanted = role is ChannelRole.AGGREGATES
     kinds = [channel.index for channel in channels if channel.fluorescent is wanted]
     return kinds[0] if len(kinds) == 1 else None
+
+
+def _cells_alone(channels: tuple[Channel, ...], roles: Mapping[ChannelRole, int], given: int | None) -> bool:
+    """Whether cells are all that was recorded: no other channel could show aggregates."""
+    if roles.keys() != {ChannelRole.CELLS}:
+        return False
+    others = [channel for channel in channels if channel.index != roles[ChannelRole.CELLS]]
+    return not others or (given is not None and all(channel.fluorescent is False for channel in others))
 
 
 def _with_interval(scene: Scene, interval_s: float) -> Scene:

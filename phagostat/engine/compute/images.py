@@ -1,4 +1,4 @@
-"""Both channels in 8 bit on the analysis grid."""
+"""The channels in 8 bit on the analysis grid."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phagostat.engine.compute.scene import SceneReference
-from phagostat.engine.preparation import ROLES, image_path
+from phagostat.engine.preparation import image_path, image_roles
 from phagostat.engine.work import FramePlanes, Result, TaskContext, each_frame
 from phagostat.kernels.intensity import intensity_histogram
 from phagostat.kernels.normalisation import (
@@ -36,7 +36,7 @@ def _normalise(context: TaskContext, reference: SceneReference, frame: FramePlan
     known = context.job.known
     chunks: dict[str, str] = {}
     problems: list[str] = []
-    for position, role in enumerate(ROLES):
+    for position, role in enumerate(image_roles(known)):
         channel = known.roles[role]
         plane = frame.reduced(channel, known.reduction)
         if plane is None:

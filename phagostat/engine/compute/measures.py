@@ -17,12 +17,18 @@ from phagostat.kernels.translation import estimate_translation
 from phagostat.model.acquisition import ChannelRole
 from phagostat.model.records import TranslationEstimate
 
+ASSUMED = "none"
+"""Method of a shift that was not estimated."""
+ASSUMED_WHY = "no aggregate channel: the stage is assumed to have stood still"
+
 
 def measure_frames(
     context: TaskContext, frames: Sequence[FramePlanes], earlier: Mapping[str, Sequence[Result]]
 ) -> list[Result]:
     """Measure every frame; each figure is a function of the frame, the reference and the settings alone."""
     del earlier
+    if not context.job.known.has_aggregates:
+        return each_frame(frames, lambda _, frame: _look(context, frame))
     reference = SceneReference(context)
     return each_frame(frames, lambda _, frame: _measure(context, reference, frame))
 
@@ -56,6 +62,21 @@ def _measure(context: TaskContext, reference: SceneReference, frame: FramePlanes
     estimate = _shift(context, reference, frame, plane, reduced)
     record |= _described(estimate)
     return Result("ok" if estimate.ok else "unregistered", record)
+
+
+def _look(context: TaskContext, frame: FramePlanes) -> Result:
+    """What can be said of a frame without an aggregate channel: whether its cells can be seen.
+
+    Cells move, so that no shift can be told from them (the drift that they seem to show is their own).
+    """
+    known = context.job.known
+    channel = known.roles[ChannelRole.CELLS]
+    verdict = cells_verdict(frame, channel, known.reduction)
+    if verdict != "ok":
+        reason = frame.explanation(channel) or f"the cell channel is {verdict}"
+        return Result(verdict, {"cells_verdict": verdict, "reason": reason})
+    still = TranslationEstimate((0.0, 0.0), method=ASSUMED)
+    return Result("ok", {"cells_verdict": verdict, **_described(still), "reason": ASSUMED_WHY})
 
 
 def cells_verdict(frame: FramePlanes, channel: int, reduction: int) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phagostat.engine.preparation import ROLES, reference_path
+from phagostat.engine.preparation import image_roles, reference_path
 from phagostat.engine.work import UNDETERMINED, FramePlanes, Job, Present, Result, TaskContext, json_number, read_frame
 from phagostat.kernels.intensity import background_level, intensity_histogram, white_level
 from phagostat.kernels.normalisation import reduce_area
@@ -40,20 +40,28 @@ def find_reference(context: TaskContext, present: Present, frames_final: int) ->
 
 def _candidate(job: Job, scene: int, frame: int, present: Present) -> ReferenceCandidate:
     planes = read_frame(job, scene, frame, present[scene])
-    roles, reduction = job.known.roles, job.known.reduction
+    reduced = {role: planes.reduced(channel, job.known.reduction) for role, channel in job.known.roles.items()}
     return reference_candidate(
-        frame,
-        aggregates=planes.reduced(roles[ChannelRole.AGGREGATES], reduction),
-        cells=planes.reduced(roles[ChannelRole.CELLS], reduction),
+        frame, aggregates=reduced.get(ChannelRole.AGGREGATES), cells=reduced.get(ChannelRole.CELLS)
     )
 
 
 def _choose(job: Job, seen: list[ReferenceCandidate]) -> tuple[int | None, str, bool]:
     """The chosen frame or None, the reason, and whether there is no doubt about its focus."""
+    if job.settings.reference.rule == "sharpest" and not job.known.has_aggregates:
+        seeing = [c.frame for c in seen if c.cells is not None and c.cells.ok]
+        if not seeing:
+            return None, "no frame shows cells", False
+        return (
+            seeing[0],
+            "first frame whose cells can be seen: there is no aggregate channel to compare sharpness",
+            True,
+        )
     if job.settings.reference.rule == "sharpest":
         choice = choose_reference(seen)
         return choice.frame, choice.reason, choice.clear
-    there = [c.frame for c in seen if c.aggregates is not None and c.cells is not None]
+    alone = not job.known.has_aggregates
+    there = [c.frame for c in seen if (alone or c.aggregates is not None) and c.cells is not None]
     return (there[0], "first frame that is there", True) if there else (None, "no frame is there", False)
 
 
@@ -61,18 +69,20 @@ def _keep(context: TaskContext, frame: int, present: Present, record: dict[str, 
     job, scene = context.job, context.scene_index
     planes: FramePlanes = read_frame(job, scene, frame, present[scene])
     chunks: dict[str, str] = {}
-    for position, role in enumerate(ROLES):
+    for position, role in enumerate(image_roles(job.known)):
         plane = planes.plane(job.known.roles[role])
         if plane is None:
             raise RuntimeError(f"frame {frame} could be read a moment ago")
         chunks |= context.write(reference_path(scene), (position,), plane)
+    record |= {"frame": frame}
+    if not job.known.has_aggregates:
+        return Result("ok", record, chunks, inputs=planes.digests())
     aggregates = planes.planes[job.known.roles[ChannelRole.AGGREGATES]]
     if not isinstance(aggregates, np.ndarray):
         raise TypeError(f"frame {frame} could be read a moment ago")
     histogram = intensity_histogram(reduce_area(aggregates, factor=job.known.reduction))
     levels = np.flatnonzero(histogram)
     record |= {
-        "frame": frame,
         "white_level_counts": white_level(intensity_histogram(aggregates), aggregates.dtype),
         "background_counts": json_number(background_level(histogram)),
     }

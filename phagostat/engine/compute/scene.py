@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
-from phagostat.engine.preparation import ROLES, reference_path
+from phagostat.engine.preparation import image_roles, reference_path
 from phagostat.engine.work import Needed, TaskContext
 from phagostat.kernels.aggregate_overlap import Territories, prepare_territories
 from phagostat.kernels.aggregates import label_aggregates
@@ -63,11 +63,10 @@ class SceneReference:
 
     def plane(self, role: ChannelRole) -> NDArray[Any]:
         """Raw reference plane, (y, x) native."""
+        position = image_roles(self.context.job.known).index(role)
         return self._part(
             f"plane {role}",
-            lambda: read_plane(
-                self.context.job.layout.images, reference_path(self.context.scene_index), (ROLES.index(role),)
-            ),
+            lambda: read_plane(self.context.job.layout.images, reference_path(self.context.scene_index), (position,)),
         )
 
     @property
