@@ -15,7 +15,9 @@ from PIL import Image
 from phagostat.model.errors import SettingsError, StoreError
 from phagostat.report.destinations import whole_file
 from phagostat.report.finished import FinishedOutput
-from phagostat.report.overlays import Picture, overlay_frame
+from phagostat.report.overlays import Picture, check_width, overlay_frame
+
+Encoder = Callable[[Path, Callable[[int], Picture], int, float], None]
 
 SUFFIXES: Final = (".mp4", ".webp")
 MAX_FPS: Final = 120.0
@@ -74,18 +76,7 @@ def write_movie(
     Frames are drawn, encoded and forgotten one by one; a WebP is kept in memory as far as it is encoded. The same
     results, options and versions of the encoders give the same bytes: one thread, fixed settings, no dates.
     """
-    encode = {".mp4": _write_mp4, ".webp": _write_webp}.get(path.suffix.lower())
-    if encode is None:
-        raise SettingsError(
-            "no movie of this kind can be written",
-            where=path,
-            found=path.suffix,
-            remedy=f"choose {' or '.join(SUFFIXES)}",
-        )
-    if not 0 < fps <= MAX_FPS:
-        raise SettingsError("a movie cannot have this speed", where="fps", found=fps, remedy="choose 0.1 to 120")
-    if every < 1:
-        raise SettingsError("every n-th frame needs a whole n", where="every", found=every, remedy="choose 1 or more")
+    encode = check_movie_options(path, fps=fps, every=every, width_px=width_px)
     shown = list(range(len(output.scene(scene).frames)) if frames is None else frames)[::every]
     if not shown:
         raise SettingsError("no frames are left for a movie", where=f"{output.path} scene {scene}", found="none")
@@ -98,6 +89,32 @@ def write_movie(
     with whole_file(path) as temporary:
         encode(temporary, picture, len(shown), fps)
     return len(shown)
+
+
+def check_movie_options(path: Path, *, fps: float, every: int, width_px: int | None = None) -> Encoder:
+    """Check what is asked of a movie; give what writes it.
+
+    Raises
+    ------
+    SettingsError
+        If an option is out of range, or what writes such movies is not installed.
+    """
+    encode = {".mp4": _write_mp4, ".webp": _write_webp}.get(path.suffix.lower())
+    if encode is None:
+        raise SettingsError(
+            "no movie of this kind can be written",
+            where=path,
+            found=path.suffix,
+            remedy=f"choose {' or '.join(SUFFIXES)}",
+        )
+    if not 0 < fps <= MAX_FPS:
+        raise SettingsError("a movie cannot have this speed", where="fps", found=fps, remedy="choose 0.1 to 120")
+    if every < 1:
+        raise SettingsError("every n-th frame needs a whole n", where="every", found=every, remedy="choose 1 or more")
+    check_width(width_px)
+    if encode is _write_mp4:
+        _pyav()
+    return encode
 
 
 class _Reel(Image.Image):

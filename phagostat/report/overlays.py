@@ -134,6 +134,23 @@ def round_length_um(longest_um: float) -> float:
     return max(step * power for step in (1, 2, 5) if step * power <= longest_um * (1 + 1e-9))
 
 
+def check_width(width_px: int | None) -> None:
+    """Check that a picture can have this width; None is the analysis grid's.
+
+    Raises
+    ------
+    SettingsError
+        If it cannot.
+    """
+    if width_px is not None and not MIN_WIDTH_PX <= width_px <= MAX_WIDTH_PX:
+        raise SettingsError(
+            "a picture cannot have this width",
+            where="width_px",
+            found=width_px,
+            remedy=f"choose {MIN_WIDTH_PX} to {MAX_WIDTH_PX}",
+        )
+
+
 class _Canvas(NamedTuple):
     """Size of the picture, and how many of its pixels an analysis pixel takes."""
 
@@ -145,13 +162,7 @@ class _Canvas(NamedTuple):
         height, width = shape_yx
         if width_px is None:
             return cls(shape_yx, 1.0)
-        if not MIN_WIDTH_PX <= width_px <= MAX_WIDTH_PX:
-            raise SettingsError(
-                "a picture cannot have this width",
-                where="width_px",
-                found=width_px,
-                remedy=f"choose {MIN_WIDTH_PX} to {MAX_WIDTH_PX}",
-            )
+        check_width(width_px)
         return cls((max(1, round(height * width_px / width)), width_px), width_px / width)
 
     def points(self, points_xy: NDArray[np.floating]) -> NDArray[np.int32]:
