@@ -15,6 +15,7 @@ import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ class Entry:
     inputs: Mapping[str, str] = field(default_factory=dict)
     stored: Mapping[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def content(self) -> str:
         """Digest of the result itself: what depends on it depends on nothing else of it."""
         return value_digest([self.verdict, dict(self.record), dict(self.chunks), self.rows])
