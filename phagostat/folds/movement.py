@@ -90,9 +90,10 @@ def find_movement(state: LedgerState, home: Floats, excess: Floats, limits: Fate
     Notes
     -----
     What a crossing cell pushes, or what creeps up to a neighbour, comes to rest at a new place and stays on the glass:
-    it was not eaten, neither there nor on its way. What a cell has taken moves with it and never rests. Where the way
-    was followed, the place belongs to the aggregate that was followed; something at rest that came out of nothing
-    belongs to the aggregate that vanished nearby at that time.
+    it was not eaten, neither there nor on its way. What a cell has taken moves with it and never rests, or fades where
+    it stays; what has only just begun to move at the end of the scene counts as taken, which is more frequent. Where
+    the way was followed, the place belongs to the aggregate that was followed; something at rest that came out of
+    nothing belongs to the aggregate that was lost nearby at that time.
     """
     follow = _following(state, excess)
     position, outside = follow.position_um, follow.outside_um2
@@ -160,10 +161,6 @@ def rest_ends(times: Times, position_um: Floats, area_um2: Floats, *, n_times: i
         ``rest_um``: largest distance from the mean place of the frames so far; ``rest_frames``: least number of
         frames, half of it where they last to the end.
     """
-    if len(times) and times[-1] == n_times - 1 and times[0] >= n_times - SLACK_FRAMES:
-        way = np.hypot(*(position_um[-1] - position_um[0]))
-        if way <= 2 * limits.moved_um:
-            return int(times[-1])  # only just moved, and not far: not yet told
     end = -1
     start = 0
     while start < len(times):
@@ -178,7 +175,10 @@ def rest_ends(times: Times, position_um: Floats, area_um2: Floats, *, n_times: i
         to_the_end = times[last] == n_times - 1
         enough = limits.rest_frames // 2 if to_the_end else limits.rest_frames
         beginning = area_um2[resting[: limits.rest_frames]]
-        fades = np.median(beginning[-3:]) < limits.unfaded_fraction * np.median(beginning[:3])
+        # Few frames tell less of how it fades.
+        span = max((len(beginning) - 3) / (limits.rest_frames - 3), 0.5)
+        least = 1 - (1 - limits.unfaded_fraction) * span
+        fades = np.median(beginning[-3:]) < least * np.median(beginning[:3])
         if len(resting) >= enough and not fades:
             end = int(times[last])
             start = last + 1

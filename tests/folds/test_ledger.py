@@ -305,3 +305,63 @@ def test_the_order_of_labels_does_not_matter(seed, shuffle):
     one = aggregate_fates(ledger.fold(records, glass.reference()))
     other = aggregate_fates(ledger.fold([shuffled(record) for record in records], glass.reference()))
     np.testing.assert_allclose(one.area_um2, other.area_um2, atol=1e-12)
+
+
+def test_torn_apart_and_resting_in_two_places_is_not_eaten():
+    glass = Glass()
+    glass.add_kept()
+    torn = glass.add(lambda t: A if t < 10 else 0.4 * A, at=(50.0, 50.0))
+    glass.add(lambda t: 0.35 * A if t >= 10 else 0.0, at=(52.5, 50.0), stranger=True)
+    glass.add(lambda t: 0.25 * A if t >= 10 else 0.0, at=(50.0, 53.0), stranger=True)
+    _, fates, curve = told(glass)
+    assert fates.fate[torn] is Fate.MOVED
+    np.testing.assert_allclose(curve.eaten_area_um2, 0, atol=1e-9)
+
+
+def test_what_fades_where_it_stays_is_in_a_cell_that_stays():
+    glass = Glass()
+    glass.add_kept()
+    glow = lambda t: A if t < 10 else A * 0.95 ** (t - 10)  # noqa: E731
+    carried = glass.add(glow, place=way(10, (1.0, 0.0), 4, (50.0, 50.0)))
+    _, fates, curve = told(glass)
+    assert fates.fate[carried] is Fate.EATEN
+    np.testing.assert_allclose(curve.eaten_area_um2[12:], A, atol=1e-9)
+
+
+def test_reference_aggregates_of_no_area_and_no_place_do_no_harm():
+    glass = Glass()
+    glass.add_kept()
+    glass.add(bites(10, 8))
+    reference = glass.reference()
+    place = np.vstack([reference.position_um, [[np.nan, np.nan]]])
+    grown = replace(
+        reference,
+        area_um2=np.append(reference.area_um2, 0.0),
+        light=np.append(reference.light, 0.0),
+        position_um=place,
+        censored=np.append(reference.censored, False),
+    )
+    records = [
+        replace(
+            record,
+            area_um2=np.append(record.area_um2, 0.0),
+            light=np.append(record.light, 0.0),
+            valid_fraction=np.append(record.valid_fraction, 1.0),
+            home_label=np.append(record.home_label, -1),
+        )
+        for record in glass.records()
+    ]
+    state = ledger.fold(records, grown)
+    fates = aggregate_fates(state)
+    assert eaten_area(state, fates).eaten_area_um2[-1] == pytest.approx(A)
+
+
+@pytest.mark.parametrize("n_frames", [1, 2, 3, 5, 8])
+def test_short_scenes(n_frames):
+    glass = Glass(n_frames=n_frames)
+    glass.add_kept()
+    glass.add(bites(1, 3))
+    _, fates, curve = told(glass)
+    assert fates.area_um2.shape == (n_frames, 9)
+    true = A - np.array([bites(1, 3)(t) for t in range(n_frames)])
+    np.testing.assert_allclose(curve.eaten_area_um2, true, atol=1e-9)
