@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,7 +53,9 @@ def acquisition_facts(output: FinishedOutput, run: RunSummary) -> list[Fact]:
         Fact("Size of a frame", _sizes(scenes, output)),
         Fact("Size of a camera pixel", f"{about['pixel_size_um']:g} µm{_from(output, 'pixel_size_um')}"),
         Fact("Grid of analysis", _grid(output)),
-        Fact("Duration", f"{number(round(run.duration_min, 1))} min" if math.isfinite(run.duration_min) else "not known"),
+        Fact(
+            "Duration", f"{number(round(run.duration_min, 1))} min" if math.isfinite(run.duration_min) else "not known"
+        ),
         Fact("Time between frames", _interval(scenes)),
         Fact("Times from", str(about.get("times_origin", "?"))),
     ]
@@ -153,7 +156,7 @@ def _interval(scenes: Sequence[Mapping[str, Any]]) -> str:
     steps: list[float] = []
     for scene in scenes:
         times = scene.get("times_s") or ()
-        steps += [b - a for a, b in zip(times, times[1:], strict=False) if a is not None and b is not None]
+        steps += [b - a for a, b in itertools.pairwise(times) if a is not None and b is not None]
     if not steps:
         return "not known"
     steps.sort()

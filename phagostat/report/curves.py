@@ -20,8 +20,8 @@ MEAN: Final = "#14202b"
 MANY: Final = "#5f7a90"
 """Of every scene where there are more than colours."""
 
-WIDTH: Final = 480
-HEIGHT: Final = 290
+WIDTH: Final = 410
+HEIGHT: Final = 262
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 14, 46
 
 
@@ -95,7 +95,9 @@ def path_data(x: Floats, y: Floats) -> str:
     return "".join(parts)
 
 
-def curve_chart(lines: Sequence[Line], *, title: str, x_label: str, y_label: str) -> Markup:
+def curve_chart(
+    lines: Sequence[Line], *, title: str, x_label: str, y_label: str, x_span: tuple[float, float] | None = None
+) -> Markup:
     """Draw curves with axes.
 
     Parameters
@@ -106,6 +108,8 @@ def curve_chart(lines: Sequence[Line], *, title: str, x_label: str, y_label: str
         What a screen reader says of the figure.
     x_label, y_label
         With the units.
+    x_span
+        What the axis covers at least, so that what is not measured at the end shows as a gap.
 
     Returns
     -------
@@ -117,7 +121,8 @@ def curve_chart(lines: Sequence[Line], *, title: str, x_label: str, y_label: str
     if not xs.size:
         return Markup('<p class="empty">Nothing was measured.</p>')
     y_ticks = nice_ticks(min(0.0, float(ys.min())), max(float(ys.max()), 0.0))
-    x_ticks, (x_low, x_high) = _x_axis(float(xs.min()), float(xs.max()))
+    first, last = x_span if x_span is not None else (math.inf, -math.inf)
+    x_ticks, (x_low, x_high) = _x_axis(min(first, float(xs.min())), max(last, float(xs.max())))
 
     def across(x: Floats) -> Floats:
         return LEFT + (x - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT)
@@ -148,9 +153,7 @@ def _x_axis(low: float, high: float) -> tuple[list[float], tuple[float, float]]:
     return [tick for tick in nice_ticks(low, high) if low - 1e-9 <= tick <= high + 1e-9], (low, high)
 
 
-def _grid(
-    x_ticks: Sequence[float], x: Floats, y_ticks: Sequence[float], y: Floats, *, zero: float
-) -> Iterator[str]:
+def _grid(x_ticks: Sequence[float], x: Floats, y_ticks: Sequence[float], y: Floats, *, zero: float) -> Iterator[str]:
     bottom = HEIGHT - BOTTOM
     for tick, place in zip(y_ticks, y, strict=True):
         yield f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{_short(place)}" y2="{_short(place)}"/>'

@@ -15,6 +15,8 @@ Weight = Literal["serious", "caution", "note"]
 
 MANY_UNUSED: Final = 0.1
 """Share of unused frames that a scene is named for, although no criterion forbids it."""
+MOST_UNUSED: Final = 0.5
+"""Share of unused frames from which on a scene hardly says anything."""
 NAMED: Final = 6
 """Scenes that are named one by one; of more, the rest is counted."""
 FADED: Final = 0.5
@@ -105,7 +107,7 @@ def _of_frames(run: RunSummary) -> Iterator[Finding]:
         shares = "; ".join(f"{s.name}: {100 * s.unused_fraction:.0f} %" for s in many[:NAMED])
         more = f"; and {len(many) - NAMED} more" if len(many) > NAMED else ""
         yield Finding(
-            "caution",
+            "serious" if any(scene.unused_fraction > MOST_UNUSED for scene in many) else "caution",
             "Many frames are not used",
             f"Share of the acquired frames that nothing is measured in: {shares}{more}. Curves have gaps there.",
         )
@@ -136,7 +138,11 @@ def _of_measures(output: FinishedOutput, run: RunSummary) -> Iterator[Finding]:
             "Weak aggregates may have been lost in the noise.",
         )
     if run.n_used:
-        for name, what in (("aggregate_count", "aggregate"), ("cell_count", "cell")):
+        roles = output.manifest.acquisition.get("roles", {})
+        for name, what, role in (("aggregate_count", "aggregate", "aggregates"), ("cell_count", "cell", "cells")):
+            if role not in roles:
+                yield Finding("caution", f"No channel of {what}s", f"What needs {what}s is left out of this report.")
+                continue
             peaks = [scene for scene in run.scenes if scene.n_used and not _any_above_zero(scene, name)]
             if peaks:
                 yield Finding("caution", f"No {what}s in {_of(len(peaks), len(run.scenes), 'scene').lower()}",
@@ -160,7 +166,10 @@ def _of_metadata(output: FinishedOutput) -> Iterator[Finding]:
     given: Mapping[str, Any] = output.manifest.settings.get("acquisition", {})
     by_hand = [
         f"{title} {given[name]:g} {unit}"
-        for name, title, unit in (("pixel_size_um", "size of a pixel", "µm"), ("interval_s", "time between frames", "s"))
+        for name, title, unit in (
+            ("pixel_size_um", "size of a pixel", "µm"),
+            ("interval_s", "time between frames", "s"),
+        )
         if given.get(name) is not None
     ]
     if by_hand:
@@ -215,6 +224,9 @@ _FATES: Final = {
 
 
 def _left_out_objects(run: RunSummary) -> Iterator[Omission]:
+    for scene in run.scenes:
+        if scene.row.get("ledger_verdict") not in (None, OK) and scene.has_reference:
+            yield Omission(f"Eaten area of scene {scene.name}", "all of it", "no aggregates that can be followed")
     total = sum(run.fate_counts.values())
     for fate, why in _FATES.items():
         if run.fate_counts.get(fate):

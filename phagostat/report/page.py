@@ -141,6 +141,7 @@ def render_report(
         key_figures=_key_figures(run),
         frame_ms=FRAME_MS,
         names={measure.name for measure in run.measures},
+        has_speeds=any(scene.speeds_um_per_min is not None for scene in run.scenes),
     )
 
 
@@ -190,7 +191,7 @@ def _render(template: str, **values: Any) -> str:
     environment.filters["number"] = _rounded
     environment.filters["percent"] = lambda value: "–" if value is None or math.isnan(value) else f"{100 * value:.1f} %"
     style, _, _ = environment.loader.get_source(environment, "style.css") if environment.loader else ("", "", None)
-    return environment.get_template(template).render(style=Markup(style), **values)  # noqa: S704 - our own file
+    return environment.get_template(template).render(style=Markup(style), **values)
 
 
 def _rounded(value: float | None, digits: int = 3) -> str:
@@ -218,7 +219,7 @@ def _figures(run: RunSummary) -> list[Figure]:
     figures = []
     for measure in run.measures:
         lines = [_scene_line(run, scene, measure) for scene in run.scenes if measure.name in scene.series]
-        if len(run.scenes) > 1:
+        if len(run.averaged) > 1:
             x, y = mean_series(run.averaged, measure.name, [run.axis_of(scene) for scene in run.averaged])
             lines.append(Line(f"mean of {len(run.averaged)} scenes", x, y, MEAN, strong=True))
         figures.append(Figure(measure, _chart(run, measure, lines)))
@@ -242,7 +243,9 @@ def _scene_line(run: RunSummary, scene: SceneSummary, measure: Measure) -> Line:
 
 def _chart(run: RunSummary, measure: Measure, lines: Sequence[Line]) -> Markup:
     label = f"{measure.title}, {measure.unit}" if "area" in measure.name else measure.unit
-    return curve_chart(lines, title=f"{measure.title} against time", x_label=_axis_label(run), y_label=label)
+    return curve_chart(
+        lines, title=f"{measure.title} against time", x_label=_axis_label(run), y_label=label, x_span=run.axis_span
+    )
 
 
 def _key_figures(run: RunSummary) -> list[tuple[str, str]]:
@@ -256,7 +259,7 @@ def _key_figures(run: RunSummary) -> list[tuple[str, str]]:
     group = "an accepted scene" if run.accepted else "a scene (none is accepted)"
     eaten = [value for s in run.averaged if math.isfinite(value := s.ends("eaten_area_um2")[1])]
     if eaten:
-        figures.append((f"{_rounded(sum(eaten) / len(eaten))} µm²", f"were eaten by the end, mean of {group}"))
+        figures.append((f"{_rounded(sum(eaten) / len(eaten))} µm²", f"eaten by the last used frame, mean of {group}"))
     cells = [value for s in run.averaged if math.isfinite(value := s.median("cell_count"))]
     if cells:
         figures.append((_rounded(sum(cells) / len(cells)), f"cells in a frame, mean of {group}"))

@@ -43,7 +43,9 @@ OTHER: Final = Kind("other", "not usable", "for another reason, named below the 
 KINDS: Final = (
     USED,
     Kind("blurred", "blurred", "out of focus; numbers from it would be wrong", ("blurred",)),
-    Kind("unregistered", "not registered", "its shift against the reference frame could not be told", ("unregistered",)),
+    Kind(
+        "unregistered", "not registered", "its shift against the reference frame could not be told", ("unregistered",)
+    ),
     Kind(
         "damaged",
         "bad picture",
@@ -64,7 +66,7 @@ LANE: Final = 46
 """Height of a lane of figures, px."""
 BAR: Final = 22
 """Height of the lane of verdicts, px."""
-GAP: Final = 12
+GAP: Final = 18
 AXIS: Final = 34
 _WIDE: Final = 1010
 _TICK_SPACE: Final = 84
@@ -77,7 +79,7 @@ def kind_of(state: str) -> Kind:
 
 def frame_width_px(n_frames: int) -> float:
     """Width of a frame in a strip: as much as there is room for, and never too little to be seen."""
-    return float(min(18.0, max(3.0, _WIDE / max(n_frames, 1))))
+    return float(min(28.0, max(3.0, _WIDE / max(n_frames, 1))))
 
 
 def overview(scenes: Sequence[SceneSummary]) -> Markup:

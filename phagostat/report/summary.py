@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from phagostat.model.errors import StoreError
-from phagostat.report.finished import OK, FinishedOutput, FrameFacts
+from phagostat.report.finished import OK, FinishedOutput, FrameFacts, SceneFacts
 from phagostat.store.tables import table_digests
 
 Floats = NDArray[np.float64]
@@ -44,8 +44,8 @@ MEASURES: Final = (
         "eaten_area_um2",
         "Eaten area",
         "µm²",
-        "How much of the aggregates that lay there in the reference frame has been taken away by cells. What was washed "
-        "away is not counted. Small values below zero are measurement noise and are left as they are.",
+        "How much of the aggregates that lay there in the reference frame has been taken away by cells. What was "
+        "washed away is not counted. Small values below zero are measurement noise and are left as they are.",
     ),
     Measure(
         "aggregate_area_um2",
@@ -125,6 +125,10 @@ class SceneSummary:
         Shift against the reference, native pixels; NaN where there is none.
     sharpness : (n,) float64
         NaN where it was not measured.
+    reasons
+        Why each frame is not used, in words; empty for one that is.
+    speeds_um_per_min
+        Of the kept tracks of cells; None without a table of tracks.
     series : of (n,) float64
         By the names of :data:`MEASURES`; NaN in frames that are not used.
     """
@@ -136,6 +140,8 @@ class SceneSummary:
     times_min: Floats | None
     shift_yx_px: Floats
     sharpness: Floats
+    reasons: tuple[str, ...]
+    speeds_um_per_min: Floats | None
     series: Mapping[str, Floats]
 
     @property
@@ -179,8 +185,15 @@ class SceneSummary:
             if runs and runs[-1].last == frame.frame - 1 and runs[-1].state == frame.state:
                 runs[-1] = LeftOut(runs[-1].first, frame.frame, frame.state, runs[-1].reason)
             else:
-                runs.append(LeftOut(frame.frame, frame.frame, frame.state, frame.reason))
+                runs.append(LeftOut(frame.frame, frame.frame, frame.state, self.reasons[frame.frame]))
         return tuple(runs)
+
+    @property
+    def speed_um_per_min(self) -> float:
+        """Median speed of the kept tracks; NaN where there is none."""
+        speeds = self.speeds_um_per_min
+        known = np.empty(0) if speeds is None else speeds[np.isfinite(speeds)]
+        return float(np.median(known)) if known.size else math.nan
 
     def ends(self, name: str) -> tuple[float, float]:
         """First and last measured value of a series; NaN where there is none."""
@@ -264,6 +277,13 @@ class RunSummary:
         ends = [float(np.nanmax(times) - np.nanmin(times)) for times in spans if np.isfinite(times).any()]
         return max(ends, default=math.nan)
 
+    @property
+    def axis_span(self) -> tuple[float, float] | None:
+        """First and last point of what series are drawn against, used frames or not; None without any."""
+        ends = [axis[np.isfinite(axis)] for axis in map(self.axis_of, self.scenes)]
+        known = np.concatenate(ends) if ends else np.empty(0)
+        return (float(known.min()), float(known.max())) if known.size else None
+
     def axis_of(self, scene: SceneSummary) -> Floats:
         """What a scene's series are drawn against: minutes, or indices of frames where a time is not known."""
         if self.has_times and scene.times_min is not None:
@@ -283,9 +303,16 @@ def summarise(output: FinishedOutput) -> RunSummary:
     frames = _by_scene(output.table("frames"))
     rows = {row["scene"]: row for row in output.table("scenes").to_pylist()}
     eaten = _by_scene(output.table("eaten")) if output.has_table("eaten") else {}
-    facts = output.scenes
+    tracks = _by_scene(output.table("tracks")) if output.has_table("tracks") else None
     scenes = tuple(
-        _scene(about.index, about.name, rows.get(about.index, {}), about.frames, frames, eaten) for about in facts
+        _scene(
+            about,
+            rows.get(about.index, {}),
+            frames.get(about.index, {}),
+            eaten=eaten.get(about.index),
+            speeds=None if tracks is None else _kept_speeds(tracks.get(about.index, {})),
+        )
+        for about in output.scenes
     )
     kinds = ("cells_verdict", "aggregates_verdict", "segmentation_verdict")
     counts = {kind: Counter(str(v) for scene in frames.values() for v in scene.get(kind, ())) for kind in kinds}
@@ -364,31 +391,46 @@ def _floats(values: Sequence[Any], n: int) -> Floats:
     return np.array([math.nan if value is None else float(value) for value in values], np.float64)
 
 
+def _kept_speeds(tracks: Mapping[str, list[Any]]) -> Floats:
+    speeds = _floats(tracks.get("lag_speed_um_per_min", ()), len(tracks.get("kept", ())))
+    return speeds[np.array(tracks.get("kept", ()), np.bool_)]
+
+
+def _why(frame: FrameFacts, reason: str | None) -> str:
+    """Why a frame is not used: of a verdict that stands alone, what it rests on."""
+    if frame.usable:
+        return ""
+    parts = [reason, frame.reason if frame.reason != frame.state else None]
+    return "; ".join(dict.fromkeys(part for part in parts if part)) or frame.reason
+
+
 def _scene(
-    index: int,
-    name: str,
+    about: SceneFacts,
     row: Mapping[str, Any],
-    facts: tuple[FrameFacts, ...],
-    frames: Mapping[int, Mapping[str, list[Any]]],
-    eaten: Mapping[int, Mapping[str, list[Any]]],
+    mine: Mapping[str, list[Any]],
+    *,
+    eaten: Mapping[str, list[Any]] | None,
+    speeds: Floats | None,
 ) -> SceneSummary:
-    mine, n = frames.get(index, {}), len(facts)
+    facts, n = about.frames, len(about.frames)
     used = np.array([frame.usable for frame in facts], np.bool_)
     series = {column: np.where(used, _floats(mine.get(column, ()), n), np.nan) for column in _FROM_FRAMES}
     count, area = series["cell_count"], np.where(used, _floats(mine.get("cell_area_um2", ()), n), np.nan)
     series["cell_mean_area_um2"] = np.where(count > 0, area / np.where(count > 0, count, 1), np.nan)
-    if index in eaten:
+    if eaten is not None:
         series["eaten_area_um2"] = np.full(n, np.nan)
-        places = np.array(eaten[index]["frame"], np.int64)
-        series["eaten_area_um2"][places] = _floats(eaten[index]["eaten_area_um2"], places.size)
+        places = np.array(eaten["frame"], np.int64)
+        series["eaten_area_um2"][places] = _floats(eaten["eaten_area_um2"], places.size)
     times = _floats(mine.get("time_s", ()), n) / 60
     return SceneSummary(
-        index=index,
-        name=name,
+        index=about.index,
+        name=about.name,
         row=row,
         frames=facts,
         times_min=times if np.isfinite(times).any() else None,
         shift_yx_px=np.array([f.shift_yx_px or (math.nan, math.nan) for f in facts], np.float64).reshape(n, 2),
         sharpness=_floats(mine.get("sharpness", ()), n),
+        reasons=tuple(_why(f, r) for f, r in zip(facts, mine.get("reason") or [None] * n, strict=True)),
+        speeds_um_per_min=speeds,
         series=series,
     )
