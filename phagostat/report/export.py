@@ -16,6 +16,7 @@ import pyarrow.csv as pa_csv
 
 from phagostat.engine.columns import TABLES
 from phagostat.engine.outputs import find_outputs
+from phagostat.model.acquisition import ChannelRole
 from phagostat.model.errors import SettingsError, StoreError
 from phagostat.report.ctc import LAYOUTS, CtcLayout, tracks_of, write_ctc
 from phagostat.report.destinations import MARK, check_free, check_outside_outputs, whole_folder, write_mark
@@ -275,10 +276,13 @@ def _check_unchanged(output: FinishedOutput) -> None:
 
 def _released_notes(output: FinishedOutput) -> tuple[str, ...]:
     notes = []
+    if ChannelRole.AGGREGATES not in output.roles:
+        left_out = "frames_registration_params.csv and phagocytosis_evolution.csv"
+        notes.append(f"there is no aggregate channel, so there are no {left_out}")
+    elif not output.has_table("eaten"):
+        notes.append("what was eaten was not measured, so its column in phagocytosis_evolution.csv is empty")
     if not has_tracks(output):
         notes.append("cells were not tracked, so there is no cell_tracking_report.csv")
-    if not output.has_table("eaten"):
-        notes.append("what was eaten was not measured, so its column in phagocytosis_evolution.csv is empty")
     return tuple(notes)
 
 

@@ -129,6 +129,11 @@ class FinishedOutput:
         """Native pixels along the side of an analysis pixel."""
         return int(self.manifest.acquisition["reduction"])
 
+    @property
+    def roles(self) -> tuple[ChannelRole, ...]:
+        """What the channels of its images show, in their order: cells, and mostly aggregates."""
+        return tuple(role for role in ROLES if role.value in self.manifest.acquisition["roles"])
+
     @cached_property
     def scenes(self) -> tuple[SceneFacts, ...]:
         """All scenes, in order."""
@@ -212,8 +217,14 @@ class FinishedOutput:
 
     def image(self, scene: int, frame: int, role: ChannelRole) -> NDArray[np.uint8] | None:
         """The normalised plane of a channel, (y, x); None where the frame has none."""
-        grey: NDArray[np.uint8] | None = self.plane(image_of(scene, role), frame)
+        if role not in self.roles:
+            return None
+        grey: NDArray[np.uint8] | None = self.plane(self.image_series(scene, role), frame)
         return grey
+
+    def image_series(self, scene: int, role: ChannelRole) -> PlaneSeries:
+        """Where the normalised planes of a channel are, which the acquisition must have."""
+        return PlaneSeries(f"{image_path(scene)}/0", self.roles.index(role))
 
     def labels(self, scene: int, frame: int, objects: Objects) -> NDArray[np.uint16] | None:
         """The label image of cells or aggregates, (y, x); None where they were not measured."""
@@ -247,11 +258,6 @@ class FinishedOutput:
         """Shift of a frame in whole analysis pixels, y before x; None where there is none."""
         shift = self.frame(scene, frame).shift_yx_px
         return None if shift is None else (round(shift[0] / self.reduction), round(shift[1] / self.reduction))
-
-
-def image_of(scene: int, role: ChannelRole) -> PlaneSeries:
-    """Where the normalised planes of a channel are."""
-    return PlaneSeries(f"{image_path(scene)}/0", ROLES.index(role))
 
 
 def labels_of(scene: int, objects: Objects) -> PlaneSeries:

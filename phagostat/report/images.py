@@ -13,9 +13,9 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from phagostat.engine.preparation import ROLES
+from phagostat.model.acquisition import ChannelRole
 from phagostat.model.errors import StoreError
-from phagostat.report.finished import FinishedOutput, PlaneSeries, SceneFacts, image_of, labels_of, probability_of
+from phagostat.report.finished import FinishedOutput, Objects, PlaneSeries, SceneFacts, labels_of, probability_of
 from phagostat.store.digests import value_digest
 from phagostat.store.manifest import package_version
 
@@ -33,12 +33,19 @@ class Stack(NamedTuple):
     channels: dict[str, PlaneSeries]
 
 
-def stacks_of(scene: int) -> tuple[Stack, ...]:
-    """Give all kinds of pictures of a scene: the normalised channels, both label images, the cell probability."""
+def stacks_of(output: FinishedOutput, scene: int) -> tuple[Stack, ...]:
+    """Give all kinds of pictures of a scene: normalised channels, label images, cell probability."""
+    objects: tuple[tuple[ChannelRole, Objects], ...] = (
+        (ChannelRole.CELLS, "cells"),
+        (ChannelRole.AGGREGATES, "aggregates"),
+    )
     return (
-        Stack("image", "uint8", {role.value: image_of(scene, role) for role in ROLES}),
-        Stack("labels_cells", "uint16", {"cells": labels_of(scene, "cells")}),
-        Stack("labels_aggregates", "uint16", {"aggregates": labels_of(scene, "aggregates")}),
+        Stack("image", "uint8", {role.value: output.image_series(scene, role) for role in output.roles}),
+        *(
+            Stack(f"labels_{name}", "uint16", {name: labels_of(scene, name)})
+            for role, name in objects
+            if role in output.roles
+        ),
         Stack("probability", "uint8", {"cell probability": probability_of(scene)}),
     )
 
@@ -74,7 +81,7 @@ def write_tiffs(
     about = output.scene(scene)
     chosen = list(range(len(about.frames)) if frames is None else frames)
     written = []
-    kinds = stacks_of(scene)
+    kinds = stacks_of(output, scene)
     folder.mkdir(parents=True, exist_ok=True)
     for position, stack in enumerate(kinds):
         path = folder / f"scene_{scene}_{stack.name}.ome.tif"
@@ -120,7 +127,7 @@ def write_pngs(
     digits = max(4, len(str(len(about.frames) - 1)))
     count = 0
     for done, frame in enumerate(chosen, start=1):
-        for stack in stacks_of(scene):
+        for stack in stacks_of(output, scene):
             for name, series in stack.channels.items():
                 plane = output.plane(series, frame)
                 if plane is not None:

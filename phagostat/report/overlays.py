@@ -109,7 +109,8 @@ def overlay_frame(
     if scale_bar:
         _draw_scale_bar(picture, canvas.scale / output.pixel_size_um)
     if legend:
-        _draw_legend(picture)
+        shown = ((ChannelRole.CELLS, CELLS), (ChannelRole.AGGREGATES, AGGREGATES))
+        _draw_legend(picture, [(role.value, colour) for role, colour in shown if role in output.roles])
     return picture
 
 
@@ -174,7 +175,7 @@ class _Canvas(NamedTuple):
     @property
     def line_px(self) -> int:
         """Width of outlines."""
-        return max(1, round(min(self.shape_yx) / 450))
+        return max(1, round(min(self.shape_yx) / 600))
 
 
 def _ground(canvas: _Canvas, grey: NDArray[np.uint8] | None) -> Picture:
@@ -334,9 +335,7 @@ def _draw_scale_bar(picture: Picture, px_per_um: float) -> None:
     )
 
 
-def _draw_legend(
-    picture: Picture, entries: Sequence[tuple[str, Colour]] = (("cells", CELLS), ("aggregates", AGGREGATES))
-) -> None:
+def _draw_legend(picture: Picture, entries: Sequence[tuple[str, Colour]]) -> None:
     height, width = picture.shape[:2]
     size = _font_px(picture)
     margin, pad, swatch = size // 2, size // 3, round(size * 0.72)

@@ -18,7 +18,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from phagostat.model.acquisition import ChannelRole
-from phagostat.report.finished import FinishedOutput, FrameFacts, SceneFacts, image_of, moved
+from phagostat.report.finished import FinishedOutput, FrameFacts, SceneFacts, moved
 from phagostat.report.images import png_bytes
 
 TABLE_FOLDER: Final = "CSVs"
@@ -63,12 +63,13 @@ def write_released_tables(output: FinishedOutput, scene: int, folder: Path) -> l
     """
     about = output.scene(scene)
     tables: dict[str, tuple[Sequence[str], Iterable[Row]]] = {
-        "frames_registration_params": (SHIFTS, _shift_rows(output, about)),
-        "phagocytosis_evolution": (EVOLUTION, _evolution_rows(output, about)),
         "blurry_frames_rejection_details": (REJECTED, _rejected_rows(output, about)),
         "cells_centroid_features": (CELLS, _cell_rows(output, scene)),
         "cell_count_and_total_area": (CELL_TOTALS, _total_rows(output, scene)),
     }
+    if ChannelRole.AGGREGATES in output.roles:
+        tables["frames_registration_params"] = (SHIFTS, _shift_rows(output, about))
+        tables["phagocytosis_evolution"] = (EVOLUTION, _evolution_rows(output, about))
     if has_tracks(output):
         tables["cell_tracking_report"] = (TRACKING, _tracking_rows(output, about))
     target = folder / TABLE_FOLDER
@@ -203,8 +204,9 @@ def _evolution_rows(output: FinishedOutput, about: SceneFacts) -> Iterable[Row]:
 
 
 def _rejected_rows(output: FinishedOutput, about: SceneFacts) -> Iterable[Row]:
+    shown = [output.image_series(about.index, role) for role in output.roles]
     for facts in about.frames:
-        if not facts.usable and output.has_plane(image_of(about.index, ChannelRole.AGGREGATES), facts.frame):
+        if not facts.usable and any(output.has_plane(series, facts.frame) for series in shown):
             yield (facts.frame,)
 
 

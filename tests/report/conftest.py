@@ -3,8 +3,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import cv2
 import pytest
 
+from phagostat.model.acquisition import ChannelRole
 from phagostat.report.finished import FinishedOutput
 from phagostat.simulate import SceneOverrides, simulate
 from phagostat.simulate import scenarios as say
@@ -38,3 +40,15 @@ def output(output_folder: Path) -> FinishedOutput:
 def own_folder(output_folder: Path, tmp_path: Path) -> Path:
     """A copy to change."""
     return Path(shutil.copytree(output_folder, tmp_path / "results" / "movie"))
+
+
+@pytest.fixture(scope="session")
+def cells_only(output: FinishedOutput, tmp_path_factory: pytest.TempPathFactory) -> FinishedOutput:
+    """An analysis of an acquisition without an aggregate channel."""
+    root = tmp_path_factory.mktemp("cells")
+    folder = root / "lonely" / "scene_0" / "normalized_cell"
+    folder.mkdir(parents=True)
+    for frame in range(3):
+        cv2.imwrite(str(folder / f"{frame}.png"), output.image(1, frame, ChannelRole.CELLS))
+    given = ("acquisition.pixel_size_um=0.206", "acquisition.interval_s=120", "acquisition.cells=0")
+    return FinishedOutput(analyse(root / "lonely", root / "results", *given))

@@ -8,7 +8,7 @@ import numpy as np
 
 from phagostat.cluster.local import local_executor
 from phagostat.engine.outputs import analysis_job, run_job
-from phagostat.settings import Settings
+from phagostat.settings_text import read_settings
 from phagostat.sources import open_source
 from phagostat.terminal import acquisition_of
 
@@ -16,9 +16,9 @@ SIDE_PX = 384
 LENGTHS = (7, 3)
 
 
-def analyse(source: Path, root: Path) -> Path:
-    """Analyse a movie in this process; give its output."""
-    settings = Settings()
+def analyse(source: Path, root: Path, *assignments: str) -> Path:
+    """Analyse a movie in this process, with settings such as ``group.name=value``; give its output."""
+    settings = read_settings(None, assignments, profile=None)
     opened = open_source(source)
     job = analysis_job(opened, acquisition_of(opened, settings), settings, root / source.stem)
     with local_executor(0) as executor:

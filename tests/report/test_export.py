@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tifffile
 
 from phagostat.engine.columns import TABLES
 from phagostat.model.acquisition import ChannelRole
@@ -17,6 +18,7 @@ from phagostat.report import destinations, export
 from phagostat.report.destinations import whole_file, whole_folder
 from phagostat.report.export import KINDS, ExportOptions, export_output
 from phagostat.report.finished import FinishedOutput
+from phagostat.report.released import has_tracks
 from phagostat.sources import open_source
 
 from .pictures import snapshot
@@ -224,10 +226,8 @@ def test_without_tracks_their_formats_say_so(own_folder, tmp_path):
     told = export_output(
         own_folder, tmp_path / "export", kinds=("released",), options=ExportOptions(released_images=False)
     )
-    assert [note.split(",")[0] for note in told[0].notes] == [
-        "cells were not tracked",
-        "what was eaten was not measured",
-    ]
+    notes = sorted(note.split(",")[0] for note in told[0].notes)
+    assert notes == ["cells were not tracked", "what was eaten was not measured"]
 
 
 def test_a_damaged_chunk_is_named_and_nothing_is_left(own_folder, tmp_path):
@@ -269,3 +269,20 @@ def test_all_acquisitions_of_a_folder(tracked, tmp_path):
     told = export_output(tmp_path / "results", tmp_path / "export")
     assert [item.acquisition for item in told] == ["a", "b"]
     assert FinishedOutput(tmp_path / "results" / "a").name == "a"
+
+
+def test_without_an_aggregate_channel_its_files_are_left_out_and_said(cells_only, tmp_path):
+    kinds = [kind for kind in KINDS if kind != "ctc" or has_tracks(cells_only)]
+    told = export_output(cells_only.path, tmp_path, kinds=kinds, options=SMALL)
+    folder = tmp_path / "lonely"
+    assert {path.name for path in (folder / "tiff" / "scene_0").glob("*.tif")} == {
+        f"scene_0_{name}.ome.tif" for name in ("image", "labels_cells", "probability")
+    }
+    assert tifffile.imread(folder / "tiff" / "scene_0" / "scene_0_image.ome.tif").shape[0] == 3
+    assert not (folder / "scene_0" / "CSVs" / "frames_registration_params.csv").exists()
+    assert not (folder / "scene_0" / "normalized_aggregate").exists()
+    assert (folder / "scene_0" / "CSVs" / "cell_count_and_total_area.csv").is_file()
+    notes = next(item.notes for item in told if item.kind == "released")
+    assert "no aggregate channel" in notes[0]
+    source = open_source(folder)
+    np.testing.assert_array_equal(source.read(0, 1, 0), cells_only.image(0, 1, ChannelRole.CELLS))

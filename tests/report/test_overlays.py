@@ -178,3 +178,12 @@ def test_bad_requests_are_one_sentence(output, own_folder, tmp_path):
         FinishedOutput(own_folder)
     with pytest.raises(StoreError, match="no output of phagostat"):
         FinishedOutput(tmp_path / "nothing")
+
+
+def test_without_an_aggregate_channel_there_are_cells(cells_only):
+    assert cells_only.roles == (ChannelRole.CELLS,)
+    picture = overlay_frame(cells_only, 0, 0, registered=False, legend=True).astype(int)
+    assert (picture[..., 2] - picture[..., 0]).max() > 60
+    assert (picture[..., 0] - picture[..., 2]).max() <= 0  # no orange, in the legend neither
+    assert cells_only.image(0, 0, ChannelRole.AGGREGATES) is None
+    assert cells_only.labels(0, 0, "aggregates") is None
