@@ -31,7 +31,7 @@ SHIFT_TOLERANCE_PX = 0.05
 SMALLEST_AGGREGATE_PX = 10  # analysis px, as the published code drops smaller ones
 
 _MEASURES = ("sharpness", "bleaching_factor", "aggregate_count", "aggregate_area_um2")
-_BOX_COLUMNS = ("scene", "frame", "touches_border", "top_px", "left_px", "bottom_px", "right_px")
+_LABEL_COLUMNS = ("scene", "frame", "y_px", "x_px", "touches_border", "top_px", "left_px", "bottom_px", "right_px")
 _AGGREGATES_CHANNEL = "0"
 # For which figures a larger value is the better one: their worst scene is the smallest.
 _LARGER_IS_BETTER = frozenset({
@@ -286,9 +286,9 @@ def _score_aggregates(
         return unscored_eaten(uptake=bool(np.any(truth.scene(truth.areas, scene)["eaten_area_um2"] > 0))), None
     first = int(reference[0])
     boxes = None
-    if not run.lacks("aggregates", _BOX_COLUMNS):
+    if not run.lacks("aggregates", _LABEL_COLUMNS):
         labels = run.scene("aggregates", scene)
-        boxes = {name: labels[name][labels["frame"] == first] for name in _BOX_COLUMNS}
+        boxes = {name: labels[name][labels["frame"] == first] for name in _LABEL_COLUMNS}
     true = true_aggregates(truth, scene, reference=first, shift_yx_px=shift_yx_px, found=boxes)
     rows = run.scene("eaten", scene)
     area = NAN

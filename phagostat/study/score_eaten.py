@@ -27,8 +27,8 @@ class EatenScore:
     reference_area_error
         Signed relative difference of the reference areas.
     eaten_error_max
-        Largest absolute error over the tenths, as a share of the final true eaten area. A tenth is compared at the
-        last used frame up to it. NaN without uptake.
+        Largest absolute error over the tenths, as a share of the true eaten area at the last used frame. A tenth is
+        compared at the last used frame up to it; tenths before the reference frame are not. NaN without uptake.
     eaten_error_final
         Signed error at the last used frame, as a share of the same.
     eaten_error_held_max

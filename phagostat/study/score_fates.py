@@ -77,16 +77,20 @@ def score_fates(
 
     Notes
     -----
-    A true aggregate belongs to the run's aggregate whose disc of equal area it lies in or nearest to, within 1 um: one
-    of the run's may hold several that touch. Their areas decide the true fate: half of it washed away, ``detached``;
-    half of it taken by cells, ``eaten``; half of it farther from its place than the radius of its disc, ``moved``; else
-    ``kept``. With the run's, ``eaten`` and ``partly eaten`` are ``eaten`` if less than half is left. Aggregates that
-    the border cuts (true or found) and those of which the run says that they left the view are left out.
+    A true aggregate belongs to the run's aggregate whose label it lies in, else to the one whose disc of equal area it
+    lies in or nearest to, within 1 um: one of the run's may hold several that touch. Their areas decide the true fate:
+    half of it washed away, ``detached``; half of it taken by cells, ``eaten``; half of it farther from its place than
+    the radius of its disc, ``moved``; else ``kept``. With the run's, ``eaten`` and ``partly eaten`` are ``eaten`` if
+    less than half is left. Aggregates that the border cuts (true or found) and those of which the run says that they
+    left the view are left out.
     """
     n = len(fates["fate"])
     place = np.stack([floats(fates["glass_y_um"]), floats(fates["glass_x_um"])], axis=-1)
     whole = floats(fates["reference_area_um2"])
-    owner = _owners(true.yx_px * truth.pixel_size_um, place, np.sqrt(np.maximum(whole, 0.0) / np.pi))
+    pixel = truth.pixel_size_um
+    owner = _owners(true.label_yx_px * pixel, place, np.zeros(n))
+    alone = owner < 0
+    owner[alone] = _owners(true.yx_px[alone] * pixel, place, np.sqrt(np.maximum(whole, 0.0) / np.pi))
     given = _given(fates["fate"], floats(fates["area_left_um2"]), whole)
 
     first = true.area_um2[reference]
@@ -148,6 +152,7 @@ def _owners(
     if not len(found_um):
         return np.full(len(true_um), -1, np.int64)
     distance = np.hypot(*np.moveaxis(true_um[:, None] - found_um[None], -1, 0)) - radius_um
+    distance = np.where(np.isfinite(distance), distance, np.inf)
     nearest = distance.argmin(axis=1)
     near = distance[np.arange(len(true_um)), nearest] <= _SLACK_UM
     return np.where(near, nearest, -1)

@@ -31,6 +31,8 @@ class TrueAggregates:
         last was. Zero before the reference frame.
     moved_um : (t, n) float64
         Distance of the footprint's centroid from where it was in the reference frame.
+    label_yx_px : (n, 2) float64
+        Centroid, in the reference frame, of the run's label that each lies in; NaN if in none.
     comparable : (n,) bool
         Not cut by the border of the reference frame: a run cannot tell how much of those is eaten.
     """
@@ -40,6 +42,7 @@ class TrueAggregates:
     area_um2: Floats
     eaten_um2: Floats
     moved_um: Floats
+    label_yx_px: Floats
     comparable: NDArray[np.bool_]
 
 
@@ -68,9 +71,11 @@ def true_aggregates(
 
     Notes
     -----
-    The truth lists footprints as areas and centroids, not as shapes. Whether the border cuts one is told by the run's
-    own label there: the true centroid lies in the box of a label that reaches the border. Without such a table it is
-    told by the disc of the same area, which also tells what of an aggregate later frames show.
+    The truth lists footprints as areas and centroids, not as shapes, and a run cannot tell apart what touches. So the
+    boxes of the run's own labels tell what is cut by the border, in the reference frame and, moved by the true shifts,
+    in the others: a true aggregate shares the box of the smallest label whose box its centroid lies in. For those in
+    none, and without such a table, the disc of the same area takes the place of the box. What that leaves out is said
+    by the share of the area that is compared.
     """
     rows = truth.scene(truth.areas, scene)
     n_frames = len(shift_yx_px)
@@ -89,24 +94,39 @@ def true_aggregates(
     names, area, eaten, place = names[shown], area[:, shown], eaten[:, shown], place[:, shown]
 
     at = place + shift_yx_px[:, None, :]
-    radius = np.sqrt(area[reference] / np.pi) / truth.pixel_size_um
-    edge = np.array(truth.document["scenes"][scene]["shape_yx"], np.float64) - 1
-    room = np.minimum(at, edge - at).min(axis=-1)
-    cut = room[reference] < radius if found is None else _in_cut_label(at[reference], found, truth.reduction)
-    # what lies along the border has less room than a disc, and is in view as long as it keeps it
-    whole = room >= np.minimum(radius, room[reference] - truth.reduction)
+    edge = np.array(truth.document["scenes"][scene]["shape_yx"], np.float64)
+    point = at[reference]
+    radius = np.sqrt(area[reference] / np.pi)[:, None] / truth.pixel_size_um
+    low, high, cut = point - radius, point + radius, np.zeros(len(point), np.bool_)
+    label_at = np.full(point.shape, np.nan)
+    if found is not None:
+        label = _labels_of(point, found, truth.reduction)
+        in_label = label >= 0
+        mine = label[in_label]
+        low[in_label] = np.stack([found["top_px"][mine], found["left_px"][mine]], axis=-1) * truth.reduction
+        high[in_label] = np.stack([found["bottom_px"][mine], found["right_px"][mine]], axis=-1) * truth.reduction - 1
+        cut[in_label] = found["touches_border"][mine]
+        label_at[in_label] = np.stack([found["y_px"][mine], found["x_px"][mine]], axis=-1)
+    moved_by = (shift_yx_px - shift_yx_px[reference])[:, None, :]
+    # half a px on either side: coordinates are those of px centres
+    whole = np.all((low + moved_by >= -0.5) & (high + moved_by <= edge - 0.5), axis=-1)
+    cut |= ~whole[reference]
 
     since = np.zeros_like(eaten)
     for frame in range(reference + 1, n_frames):
         since[frame] = np.where(whole[frame], eaten[frame] - eaten[reference], since[frame - 1])
     moved = np.hypot(*np.moveaxis(place - place[reference], -1, 0)) * truth.pixel_size_um
-    return TrueAggregates(names, at[reference], area, since, moved, ~cut)
+    return TrueAggregates(names, point, area, since, moved, label_at, ~cut)
 
 
-def _in_cut_label(yx_px: Floats, found: Table, reduction: int) -> NDArray[np.bool_]:
-    """Whether each point lies in the box of a label that reaches the border."""
-    cut = found["touches_border"].astype(bool)
-    low = np.stack([found["top_px"][cut], found["left_px"][cut]], axis=-1) - _BOX_MARGIN_PX
-    high = np.stack([found["bottom_px"][cut], found["right_px"][cut]], axis=-1) + _BOX_MARGIN_PX
+def _labels_of(yx_px: Floats, found: Table, reduction: int) -> NDArray[np.int64]:
+    """For each point the number of the smallest of the labels whose boxes it lies in; -1 if it lies in none."""
+    low = np.stack([found["top_px"], found["left_px"]], axis=-1) - _BOX_MARGIN_PX
+    high = np.stack([found["bottom_px"], found["right_px"]], axis=-1) + _BOX_MARGIN_PX
+    if not len(low):
+        return np.full(len(yx_px), -1, np.int64)
     point = ((yx_px + 0.5) / reduction)[:, None, :]
-    return np.asarray(np.any(np.all((point >= low) & (point <= high), axis=-1), axis=-1), np.bool_)
+    inside = np.all((point >= low) & (point <= high), axis=-1)
+    size = np.where(inside, np.prod(high - low, axis=-1, dtype=np.float64), np.inf)
+    nearest = size.argmin(axis=1)
+    return np.where(inside.any(axis=1), nearest, -1)
