@@ -22,7 +22,7 @@ class FateOptions:
     rest_um, rest_frames
         What moves no further than this from its mean place over this many used frames lies on the glass.
     unfaded_fraction
-        ... and keeps at least this share of its area over them.
+        ... and keeps at least this share of its area over twice as many.
     moved_um
         Displacements below are no movement.
     search_um
@@ -45,7 +45,7 @@ class FateOptions:
     return_frames: int = 5
     rest_um: float = 0.15
     rest_frames: int = 8
-    unfaded_fraction: float = 0.93
+    unfaded_fraction: float = 0.95
     moved_um: float = 0.4
     search_um: float = 9.0
     min_moved_um2: float = 0.25

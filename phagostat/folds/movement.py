@@ -107,7 +107,10 @@ def find_movement(state: LedgerState, home: Floats, excess: Floats, limits: Fate
         if end < 0:
             continue
         chosen = times[times <= end]
-        moved = follow.distance_um[chosen, i] > limits.moved_um
+        # What it lacks in its place when this shows up beside it: else another one came by long after it was eaten.
+        first = int(times[0])
+        itself = home[max(first - SLACK_FRAMES, 0) : first + 1, i].max() >= 0.5 * outside[first, i]
+        moved = itself & (follow.distance_um[chosen, i] > limits.moved_um)
         own = np.where(moved, np.minimum(outside[chosen, i], missing[chosen, i]), 0)
         elsewhere[chosen, i] = own
         # What is more than the aggregate itself lacks came from another one.
@@ -174,9 +177,9 @@ def rest_ends(times: Times, position_um: Floats, area_um2: Floats, *, n_times: i
         last = resting[-1]
         to_the_end = times[last] == n_times - 1
         enough = limits.rest_frames // 2 if to_the_end else limits.rest_frames
-        beginning = area_um2[resting[: limits.rest_frames]]
+        beginning = area_um2[resting[: 2 * limits.rest_frames]]
         # Few frames tell less of how it fades.
-        span = max((len(beginning) - 3) / (limits.rest_frames - 3), 0.5)
+        span = max((len(beginning) - 3) / (2 * limits.rest_frames - 3), 0.6)
         least = 1 - (1 - limits.unfaded_fraction) * span
         fades = np.median(beginning[-3:]) < least * np.median(beginning[:3])
         if len(resting) >= enough and not fades:
