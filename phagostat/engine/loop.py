@@ -17,7 +17,7 @@ from phagostat.engine.executor import Executor, Outcome, WorkerLostError
 from phagostat.engine.graph import block_graph, check_graph, whole_graph, window_graph
 from phagostat.engine.planner import Facts, Folded, Place, Plan, Planner, SceneFacts, Work
 from phagostat.engine.replay import replays
-from phagostat.engine.steps import FROZEN, Scope, Step, step_tokens
+from phagostat.engine.steps import FROZEN, PER_FRAME, Scope, Step, step_tokens
 from phagostat.engine.work import UNDETERMINED, Job, Needed, Present, Receipt
 from phagostat.model.errors import PhagostatError, StoreError
 from phagostat.settings import settings_digest
@@ -281,11 +281,15 @@ class Loop:
                 unlocked |= not facts.closed and not queue
 
     def _left_out(self) -> Iterator[Place]:
-        """Results of steps that this acquisition does not have: it had other channels before."""
-        names = {step.name for step in self.committed_steps}
+        """Results of steps, scenes and frames that are no longer there: it was taken for other channels or axes."""
+        lengths = {scene.index: scene.n_frames for scene in self.job.scenes}
         for commit in self.log:
-            if commit.step not in names:
-                yield from ((commit.step, commit.scene, entry.index) for entry in commit.entries)
+            scope = self.scopes.get(commit.step)
+            known = scope is not None and (commit.scene is None or commit.scene in lengths)
+            length = lengths[commit.scene] if known and scope in PER_FRAME and commit.scene is not None else None
+            for entry in commit.entries:
+                if not known or (length is not None and entry.index >= length):
+                    yield commit.step, commit.scene, entry.index
 
     def _retract(self, stale: tuple[Place, ...]) -> None:
         """Take results back that no longer hold, first the commits, then what they promised."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import shutil
 import statistics
 from typing import Any
 
@@ -11,6 +12,7 @@ from phagostat.engine.work import Job, json_number
 from phagostat.model.acquisition import Acquisition, ChannelRole, Scene
 from phagostat.store.arrays import ImageSpec, create_root, ensure_image, ensure_labels, ensure_planes, fits
 from phagostat.store.commits import CommitLog
+from phagostat.store.files import storage_error
 from phagostat.store.manifest import package_version
 
 ROLES = (ChannelRole.AGGREGATES, ChannelRole.CELLS)
@@ -87,6 +89,11 @@ def prepare_analysis(job: Job, log: CommitLog) -> None:
             )
             for name in names
         ]
+        if not fits(job.layout.images, image):  # it had other channels: so had the reference
+            _remove(job, log, reference_path(scene.index))
+        for name in LABELS:
+            if name not in names:
+                _remove(job, log, labels_path(scene.index, name))
         for spec in (image, probability, *labels):
             _make(job, log, spec)
         ensure_labels(job.layout.images, image.path, names)
@@ -124,11 +131,27 @@ def interval_s(scene: Scene) -> float | None:
 
 def _make(job: Job, log: CommitLog, spec: ImageSpec) -> None:
     if not fits(job.layout.images, spec):
-        prefix = f"{spec.path}/0/c/"
-        for commit in list(log):
-            lost = [e.index for e in commit.entries if any(chunk.startswith(prefix) for chunk in e.chunks)]
-            log.retract(commit.step, commit.scene, lost)
+        _retract(log, f"{spec.path}/0/c/")
     ensure_image(job.layout.images, spec)
+
+
+def _remove(job: Job, log: CommitLog, path: str) -> None:
+    """Remove a group or array with its results, if it is there."""
+    folder = job.layout.images / path
+    if not folder.is_dir():
+        return
+    _retract(log, f"{path}/")
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise storage_error(error, folder) from error
+
+
+def _retract(log: CommitLog, prefix: str) -> None:
+    """Take back all results whose chunks lie below a path."""
+    for commit in list(log):
+        lost = [e.index for e in commit.entries if any(chunk.startswith(prefix) for chunk in e.chunks)]
+        log.retract(commit.step, commit.scene, lost)
 
 
 def _about(job: Job) -> dict[str, Any]:

@@ -71,6 +71,7 @@ SCENARIOS: dict[str, Mapping[int, SceneOverrides]] = {
     "first window unusable": _first_frame(
         functools.reduce(lambda a, b: a | b, [say.black_frame(frame) for frame in range(5)])
     ),
+    "still": dict.fromkeys(range(len(LENGTHS)), _base() | say.stage_path([(0.0, 0.0)] * max(LENGTHS))),
     "nothing usable": _first_frame(SceneOverrides(black_frames=frozenset(range(max(LENGTHS))))),
 }
 

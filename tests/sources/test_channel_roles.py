@@ -101,8 +101,49 @@ def test_what_is_not_required_may_be_missing():
     acquisition = resolve(bare, require_roles=False, require_times=False)
     assert acquisition.roles == {}
     assert acquisition.scenes[0].times_s is None
-    with pytest.raises(MetadataError, match="one channel only"):
+    with pytest.raises(MetadataError, match="whether its one channel shows cells"):
         resolve(bare, require_times=False)
+
+
+@pytest.mark.parametrize(
+    ("channels", "cells", "roles"),
+    [
+        ((("PhC", False),), None, {C: 0}),
+        ((("my cells", None),), None, {C: 0}),
+        ((("t98g", None),), 0, {C: 0}),
+        ((("AF568", True),), 0, {C: 0}),  # who says so knows
+        ((("BF", False), ("PhC", False), ("DIC", False)), 1, {C: 1}),
+        ((("a", None), ("b", None)), 0, {A: 1, C: 0}),
+    ],
+)
+def test_cells_may_be_all_there_is(channels, cells, roles):
+    acquisition = resolve(metadata(*channels), cells=cells)
+    assert acquisition.roles == roles
+    assert acquisition.has_aggregates == (A in roles)
+
+
+@pytest.mark.parametrize(
+    ("channels", "given", "message"),
+    [
+        ((("AF568", True),), {}, "one channel only.*--cells 0 if it shows the cells"),
+        ((("PhC", False),), {"aggregates": 0}, "one channel only"),
+        ((("t98g", None),), {}, "whether its one channel shows cells.*add --cells 0$"),
+        # one of the others may show aggregates: a forgotten --aggregates must not cost a long run
+        ((("a", None), ("b", None), ("c", None)), {"cells": 0}, "which channel shows the aggregates"),
+        ((("AF568", True), ("EGFP", True), ("PhC", False)), {"cells": 2}, "which channel shows the aggregates"),
+        ((("BF", False), ("PhC", False)), {}, "which channel shows the aggregates"),
+    ],
+)
+def test_cells_alone_are_not_guessed(channels, given, message):
+    with pytest.raises(MetadataError, match=message):
+        resolve(metadata(*channels), **given)
+
+
+def test_one_channel_is_asked_about_with_all_else_that_is_missing():
+    with pytest.raises(MetadataError) as caught:
+        resolve(metadata(("a", None), size_um=None, times=False))
+    assert all(option in str(caught.value) for option in ("--cells 0", "--pixel-size-um", "--interval-s"))
+    assert "--aggregates" not in str(caught.value)
 
 
 def test_given_interval_replaces_times_in_every_scene():
