@@ -295,7 +295,10 @@ def _fill_csv(output: FinishedOutput, scenes: Sequence[int], folder: Path, told:
         table = output.table(name)
         if "scene" in table.column_names:
             table = table.filter(pc.is_in(table.column("scene"), pa.array(scenes, table.column("scene").type)))
-        pa_csv.write_csv(_without_nan(table), folder / f"{name}.csv", pa_csv.WriteOptions(quoting_style="needed"))
+        with (folder / f"{name}.csv").open("wb") as file:
+            file.write((",".join(table.column_names) + "\n").encode())
+            options = pa_csv.WriteOptions(include_header=False, quoting_style="needed")
+            pa_csv.write_csv(_without_nan(table), file, options)
         told(done, len(names))
     with (folder / "columns.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
