@@ -38,7 +38,6 @@ _LARGEST_GAIN_CHANGE = 0.25
 _FOCUS_RIDGE = 1e-3
 _CUTOFF = 25.0
 _GROUP_CUTOFF = 25.0
-_GROUP_BLOCKS = 3
 _ROUNDS = 12
 _SETTLED_PX = 2e-3
 _LEAST_SHARE = 0.05
@@ -60,6 +59,14 @@ _PLACES = np.stack([_Y, _X]).astype(np.float32)
 _MOMENTS = np.stack([np.ones(SIDE_BLOCKS**2), _Y, _X, _Y * _Y, _Y * _X, _X * _X]).astype(np.float32)
 _MOMENT_OF = {(0, 0): 0, (0, 1): 1, (0, 2): 2, (1, 1): 3, (1, 2): 4, (2, 2): 5}
 _PRODUCT_OF = {pair: k for k, pair in enumerate((i, j) for i in range(5) for j in range(i, 5))}
+# what a squared residual takes of the products, and what a sum along regressor 0 to 3 takes: (row, product, regressor)
+_FIRST, _SECOND = np.triu_indices(5)
+_TIMES = np.where(_FIRST == _SECOND, 1, 2)
+_TO = np.array([(1 + r, _PRODUCT_OF[min(r, q), max(r, q)], q) for r in range(4) for q in range(5)]).T
+# which blocks are neighbours: (blocks, blocks)
+_NEAR = (np.maximum(*np.abs(np.stack([_Y, _X])[:, :, None] - np.stack([_Y, _X])[:, None])) < 3 / SIDE_BLOCKS).astype(
+    np.float32
+)
 # (regressor, coordinate it is multiplied by: 0 none, 1 y, 2 x): four of each square, then five of all
 _UNKNOWNS = ((0, 0), (0, 1), (0, 2), (1, 0), (2, 0), (3, 0), (4, 0), (1, 1), (1, 2))
 _N_LOCAL = 4
@@ -150,7 +157,8 @@ def solve_blocks(sums: BlockSums, *, gain: float, expected: float) -> CommonSolu
         weight = _block_weights(mean_square, there, _CUTOFF * scale)
         if count:
             weight *= _group_weights(features, pulls, weight, structured, expected=expected)
-        solved = _normal_solution(sums, weight, noise=expected * scale, gain=gain)
+        spread = np.maximum(1.4826 * _middle(np.abs(local[:, 1:3]).T), 1e-6) if count else np.full(2, np.inf)
+        solved = _normal_solution(sums, weight, noise=expected * scale, gain=gain, slope_spread=spread)
         if solved is None:
             return None
         before = step
@@ -186,12 +194,8 @@ def _residuals(sums: BlockSums, local: Float64, step: Float64) -> tuple[Float32,
     beta = np.empty((n, 5))
     beta[:, 0], beta[:, 1], beta[:, 2:] = local[:, 0], local[:, _GAIN] + sums.place @ step[3:], step[:3]
     factors = np.zeros((n, 5, N_PRODUCTS + 6), np.float32)
-    for (i, j), k in _PRODUCT_OF.items():
-        factors[:, 0, k] = beta[:, i] * beta[:, j] * (1 if i == j else 2)
-        if i < 4:
-            factors[:, 1 + i, k] = -beta[:, j]
-        if i != j < 4:
-            factors[:, 1 + j, k] = -beta[:, i]
+    factors[:, 0, :N_PRODUCTS] = beta[:, _FIRST] * beta[:, _SECOND] * _TIMES
+    factors[:, _TO[0], _TO[1]] = -beta[:, _TO[2]]
     factors[:, 0, N_PRODUCTS : N_PRODUCTS + 5] = -2 * beta
     factors[:, 0, -1] = 1
     factors[:, 1:, N_PRODUCTS : N_PRODUCTS + 4] = np.eye(4)
@@ -244,12 +248,7 @@ def _group_weights(
     for k in range(2):
         np.multiply(weight, pulls[:, k], out=parts[k])
         np.multiply(weight * weight, features[:, _PRODUCT_OF[2 + k, 2 + k]], out=parts[2 + k])
-    margin = _GROUP_BLOCKS // 2
-    wide = SIDE_BLOCKS + 2 * margin
-    padded = np.zeros((4 * n, wide, wide), np.float32)
-    padded[:, margin:-margin, margin:-margin] = parts.reshape(4 * n, SIDE_BLOCKS, SIDE_BLOCKS)
-    summed = cv2.boxFilter(padded.reshape(-1, wide), -1, (_GROUP_BLOCKS, _GROUP_BLOCKS), normalize=False)
-    near = summed.reshape(4, n, wide, wide)[:, :, margin:-margin, margin:-margin].reshape(4, n, -1)
+    near = (parts.reshape(4 * n, -1) @ _NEAR).reshape(parts.shape)
     size = (near[:2] ** 2 / np.maximum(near[2:] * np.float32(expected), np.float32(1e-20))).sum(axis=0)
     used = size[structured & (weight > 0.1)]
     scale = max(1.0, float(np.median(used)) / _MEDIAN_OF_TWO) if len(used) else 1.0
@@ -257,7 +256,7 @@ def _group_weights(
 
 
 def _normal_solution(
-    sums: BlockSums, weight: Float32, *, noise: float, gain: float
+    sums: BlockSums, weight: Float32, *, noise: float, gain: float, slope_spread: Float64
 ) -> tuple[Float64, Float64, Float64, Float64] | None:
     """Solve the weighted normal equations, what each square has of its own eliminated.
 
@@ -276,6 +275,8 @@ def _normal_solution(
     for tilt, place in zip(_TILT, sums.place.T, strict=True):
         normal[:, tilt] = sums.unit * normal[:, tilt] + place[:, None] * normal[:, _GAIN]
     normal[:, range(3), range(3)] += 1e-9
+    # slopes are as likely as those of the other squares are large: aggregates keep what speaks against a slope
+    normal[:, (1, 2), (1, 2)] += noise / slope_spread**2
     normal[:, _GAIN, _GAIN] += noise / (_GAIN_SPREAD * gain) ** 2
     # squares' own unknowns as linear functions of the common ones and of the residual
     inner = np.linalg.solve(normal[:, :_N_LOCAL, :_N_LOCAL], normal[:, :_N_LOCAL, _N_LOCAL:])

@@ -143,7 +143,7 @@ def translation_by_tiles(
     )
     best: tuple[_Solution, CoarsePeak] | None = None
     for peak in peaks:
-        solution = _solve(reference, moving, peak, max_tiles=max_tiles)
+        solution = _solve(reference, moving, peak, max_tiles=max_tiles, max_misfit=max_misfit)
         if solution is None:
             continue
         if best is None or solution.evidence_nats > best[0].evidence_nats:
@@ -212,6 +212,7 @@ def _solve(
     peak: CoarsePeak,
     *,
     max_tiles: int,
+    max_misfit: float,
 ) -> _Solution | None:
     """Work one candidate out: votes, consensus, Gauss-Newton."""
     start = np.rint(np.array(peak.shift_yx_px)).astype(np.int64)
@@ -246,12 +247,16 @@ def _solve(
     if covariance is None:
         return None
     gain = float(np.median(fit.gain[weight > 0.1])) if (weight > 0.1).any() else 0.0
-    blocks = settle_by_blocks(reference.blocks, moving, shift_yx_px=shift, gain=gain)
-    if blocks is not None:
-        shift, covariance = blocks.shift_yx_px, blocks.covariance_px2
     inlier = weight > 0.1
     if np.count_nonzero(inlier) < 2:
         return None
+    misfit = float(np.quantile(fit.misfit[inlier], 0.25))
+    # a frame that will be refused is not worth the last hundredths
+    blocks = None
+    if misfit <= max_misfit:
+        blocks = settle_by_blocks(reference.blocks, moving, shift_yx_px=shift, gain=gain)
+    if blocks is not None:
+        shift, covariance = blocks.shift_yx_px, blocks.covariance_px2
     return _Solution(
         shift_yx_px=shift,
         covariance_px2=covariance,
@@ -262,7 +267,7 @@ def _solve(
         gain=float(np.median(fit.gain[inlier])),
         offset=float(np.median(fit.offset[inlier])),
         scatter_px=scatter,
-        misfit=float(np.quantile(fit.misfit[inlier], 0.25)),
+        misfit=misfit,
         n_iterations=n_iterations,
         unchanged=0.0 if blocks is None else blocks.share,
     )
