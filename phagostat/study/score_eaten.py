@@ -20,6 +20,8 @@ class EatenScore:
 
     Parameters
     ----------
+    eaten_frames_share
+        Share of all frames for which the run has a value.
     eaten_true_share
         What cells truly took between the reference frame and the last used one, of the reference area.
     eaten_compared_share
@@ -41,6 +43,7 @@ class EatenScore:
         scenes. NaN without uptake.
     """
 
+    eaten_frames_share: float
     eaten_true_share: float
     eaten_compared_share: float
     reference_area_error: float
@@ -94,6 +97,7 @@ def score_eaten(eaten: Table, true: TrueAggregates, *, reference: int, reference
     largest = of(np.max, np.abs(error))
     share = ratio(largest, final) if uptake else NAN
     return EatenScore(
+        eaten_frames_share=ratio(int(np.isfinite(floats(eaten["eaten_area_um2"])).sum()), len(taken)),
         eaten_true_share=ratio(final, whole),
         eaten_compared_share=ratio(whole, float(true.area_um2[reference].sum())),
         reference_area_error=ratio(reference_area_um2 - whole, whole),
@@ -110,7 +114,7 @@ def score_eaten(eaten: Table, true: TrueAggregates, *, reference: int, reference
 def unscored_eaten(*, uptake: bool) -> EatenScore:
     """Score a scene that the run gave up: without a value, it is within no limit."""
     no = _within(NAN, 0.0, uptake=uptake)
-    return EatenScore(NAN, NAN, NAN, NAN, NAN, NAN, NAN, no, no, no)
+    return EatenScore(0.0, NAN, NAN, NAN, NAN, NAN, NAN, NAN, no, no, no)
 
 
 def _within(share: float, limit: float, *, uptake: bool) -> float:
