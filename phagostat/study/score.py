@@ -25,21 +25,31 @@ from phagostat.study.score_fates import FATE_COLUMNS, FateScore, score_fates
 from phagostat.study.score_tracks import TRACK_COLUMNS, TrackScore, score_tracks
 from phagostat.study.true_aggregates import true_aggregates
 
-__all__ = ["Run", "SceneScore", "Score", "read_frames_table", "read_run", "score", "seeds_from_commit"]
+__all__ = [
+    "LARGER_IS_BETTER",
+    "Run",
+    "SceneScore",
+    "Score",
+    "read_frames_table",
+    "read_run",
+    "score",
+    "seeds_from_commit",
+]
 
 SHIFT_TOLERANCE_PX = 0.05
 SMALLEST_AGGREGATE_PX = 10  # analysis px, as the published code drops smaller ones
 
 _MEASURES = ("sharpness", "bleaching_factor", "aggregate_count", "aggregate_area_um2")
 _LABEL_COLUMNS = ("scene", "frame", "y_px", "x_px", "touches_border", "top_px", "left_px", "bottom_px", "right_px")
-_AGGREGATES_CHANNEL = "0"
-# For which figures a larger value is the better one: their worst scene is the smallest.
-_LARGER_IS_BETTER = frozenset({
+_AGGREGATES_CHANNEL, _CELLS_CHANNEL = "0", "1"
+
+LARGER_IS_BETTER = frozenset({
     "sharpness_auc", "n_frames", "n_sharp_frames", "n_compared_frames", "eaten_frames_share", "eaten_compared_share",
     "eaten_within_5pct", "eaten_within_10pct", "eaten_within_20pct", "fates_compared", "fates_right_share",
     "kept_found_share", "moved_found_share", "eaten_found_share", "detached_found_share", "cell_frames", "cell_dice",
     "cell_f1", "cell_miou", "true_tracks", "track_longest_share",
 })  # fmt: skip
+"""For which figures a larger value is the better one: their worst scene is the smallest."""
 
 
 @dataclass(frozen=True)
@@ -310,7 +320,16 @@ def _score_cells(
     """Cells and tracks of a scene's used frames."""
     if "cells" in absent:
         return None, None
-    matches = match_scene(run, truth, scene, np.flatnonzero(frames["usable"].astype(bool)).tolist())
+    true = truth.scene(truth.frames, scene)
+    missing = dict(zip(true["frame"].tolist(), true["missing_channels"].tolist(), strict=True))
+    shown = [
+        frame
+        for frame in np.flatnonzero(frames["usable"].astype(bool)).tolist()
+        if _CELLS_CHANNEL not in missing[frame].split()
+    ]
+    verdicts = frames.get("segmentation_verdict")
+    failed = () if verdicts is None else [frame for frame in shown if verdicts[frame] != "ok"]
+    matches = match_scene(run, truth, scene, shown, failed=failed)
     tracks = None if "tracks" in absent else score_tracks(run.scene("cells", scene), matches, truth, scene)
     return score_cells(matches), tracks
 
@@ -340,6 +359,6 @@ def _auc(low: NDArray[np.float64], high: NDArray[np.float64]) -> float:
 
 
 def _worst(name: str) -> Callable[[NDArray[np.float64]], float]:
-    if name in _LARGER_IS_BETTER:
+    if name in LARGER_IS_BETTER:
         return lambda values: float(values.min())
     return lambda values: float(values[np.argmax(np.abs(values))])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,7 +114,9 @@ def match_frame(frame: int, true: NDArray[Any], found: NDArray[Any]) -> FrameMat
     )  # fmt: skip
 
 
-def match_scene(run: Run, truth: Truth, scene: int, frames: Iterable[int]) -> list[FrameMatch]:
+def match_scene(
+    run: Run, truth: Truth, scene: int, frames: Iterable[int], *, failed: Collection[int] = ()
+) -> list[FrameMatch]:
     """Assign cells in several frames of a scene.
 
     Parameters
@@ -127,14 +129,17 @@ def match_scene(run: Run, truth: Truth, scene: int, frames: Iterable[int]) -> li
         Which scene.
     frames
         Which frames.
+    failed
+        Those of them without cells, since the run could not look for any: all are missed.
     """
     if run.cell_labels is None:
         return []
     shape = truth.document["scenes"][scene]["shape_yx"]
     matches = []
     for frame in frames:
-        found = run.cell_labels(scene, frame)
-        true = on_grid(truth.labels(scene, frame), found.shape, native_yx=tuple(shape), reduction=truth.reduction)
+        true = truth.labels(scene, frame)
+        found = np.zeros_like(true) if frame in failed else run.cell_labels(scene, frame)
+        true = on_grid(true, found.shape, native_yx=tuple(shape), reduction=truth.reduction)
         matches.append(match_frame(frame, true, found))
     return matches
 

@@ -13,10 +13,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from phagostat.simulate import Truth
+from phagostat.engine.executor import SynchronousExecutor
+from phagostat.engine.outputs import analysis_job, run_job
+from phagostat.settings import profile_settings
+from phagostat.simulate import Truth, read_truth, simulate
+from phagostat.simulate.scenarios import blurred_burst, calm
+from phagostat.sources import open_source
 from phagostat.study.score import Run, SceneScore, read_run, score
 from phagostat.study.score_cells import match_frame, on_grid, score_cells
 from phagostat.study.score_eaten import tenths
+from phagostat.terminal import acquisition_of
 from tests.study.hand_made import (
     EATEN,
     KEPT,
@@ -252,6 +258,21 @@ def test_only_used_frames_are_compared(truth: Truth) -> None:
     assert np.isnan(tracks.lag_speed_error)  # no two of them lie 10 min apart
 
 
+def test_frame_whose_cells_were_not_looked_for_is_missed_unless_there_is_no_plane(truth: Truth) -> None:
+    run = matching_run(truth)
+    run.frames["segmentation_verdict"] = np.full(N_FRAMES, "ok", object)
+    run.frames["segmentation_verdict"][[3, 4]] = "black"
+    truth.frames["missing_channels"][4] = "1"
+
+    def read(scene: int, frame: int) -> np.ndarray:
+        assert frame not in (3, 4)
+        return label_image(frame)
+
+    *_, cells, tracks = parts(only(replace(run, cell_labels=read), truth))
+    assert (cells.cell_frames, cells.cell_miou) == (10, pytest.approx(0.9))
+    assert tracks.track_longest_share == pytest.approx(0.9)
+
+
 def test_broken_and_swapped_tracks(truth: Truth) -> None:
     run = matching_run(truth)
     cells = run.tables["cells"]
@@ -317,3 +338,20 @@ def test_tables_are_read_from_an_output(truth: Truth, tmp_path: Path) -> None:
     assert result.scenes[0].fates == parts(only(run, truth))[2]
     (folder / "fates.parquet").write_bytes(b"broken")
     assert set(score(read_run(tmp_path / "output"), truth).absent) == {"fates", "cells", "tracks"}
+
+
+def test_finished_output_is_scored_in_all_parts(tmp_path: Path) -> None:
+    movie = tmp_path / "movie.czi"
+    simulate(movie, scenes=1, frames=6, shape_yx=(256, 256), seed=3, scenario=calm() | blurred_burst(4, 1))
+    settings = profile_settings()
+    source = open_source(movie)
+    output = tmp_path / "output"
+    run_job(analysis_job(source, acquisition_of(source, settings), settings, output), SynchronousExecutor())
+    result = score(read_run(output), read_truth(movie))
+    assert result.absent == {}
+    blur, eaten, _, cells, tracks = parts(result.scenes[0])
+    assert (blur.blurred_frames, blur.blurred_accepted, blur.sharp_rejected) == (1, 0, 0)
+    assert cells.cell_frames == 5
+    assert 0.5 < cells.cell_dice <= 1.0
+    assert abs(eaten.reference_area_error) < 0.2
+    assert tracks.track_longest_share > 0.0
