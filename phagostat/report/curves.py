@@ -65,7 +65,7 @@ def nice_ticks(low: float, high: float, *, n: int = 5) -> list[float]:
         low, high = min(low, high), max(low, high)
     rough = (high - low) / n
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next((m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * (1 - 1e-9)), 10 * power)
+    step = next((m * power for m in (1, 2, 5, 10) if m * power >= rough * (1 - 1e-9)), 10 * power)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(i * step, 12) + 0.0 for i in range(first, last + 1)]
 

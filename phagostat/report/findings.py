@@ -75,7 +75,7 @@ def _of_scenes(run: RunSummary) -> Iterator[Finding]:
             f"Nothing could be measured in: {_named(blind)}. No frame was good enough for the others to be compared "
             f"with. {_reasons(blind)}",
         )
-    rejected = [scene for scene in run.scenes if scene.has_reference and not scene.accepted]
+    rejected = [scene for scene in run.scenes if scene.has_reference and scene.rejected]
     if rejected:
         said = "; ".join(f"{s.name}: {s.row.get('quality_reason') or 'no reason recorded'}" for s in rejected[:NAMED])
         more = f"; and {len(rejected) - NAMED} more" if len(rejected) > NAMED else ""
@@ -138,10 +138,15 @@ def _of_measures(output: FinishedOutput, run: RunSummary) -> Iterator[Finding]:
             "Weak aggregates may have been lost in the noise.",
         )
     if run.n_used:
-        roles = output.manifest.acquisition.get("roles", {})
         for name, what, role in (("aggregate_count", "aggregate", "aggregates"), ("cell_count", "cell", "cells")):
-            if role not in roles:
-                yield Finding("caution", f"No channel of {what}s", f"What needs {what}s is left out of this report.")
+            if role not in run.roles:
+                text = f"What needs {what}s is left out of this report."
+                if role == "aggregates":
+                    text += (
+                        " Shifts and focus are measured on aggregates, so neither is known: the stage is taken to have "
+                        "stood still, every frame to be sharp, and no scene can be judged."
+                    )
+                yield Finding("caution", f"No channel of {what}s", text)
                 continue
             peaks = [scene for scene in run.scenes if scene.n_used and not _any_above_zero(scene, name)]
             if peaks:
@@ -186,7 +191,7 @@ def _of_metadata(output: FinishedOutput) -> Iterator[Finding]:
 
 def _left_out_scenes(run: RunSummary) -> Iterator[Omission]:
     for scene in run.scenes:
-        if not scene.accepted:
+        if scene.rejected or not scene.has_reference:
             why = scene.row.get("quality_reason") or ""
             if not scene.has_reference:
                 why = f"no reference frame: {scene.row.get('reason') or why}"
@@ -226,7 +231,10 @@ _FATES: Final = {
 def _left_out_objects(run: RunSummary) -> Iterator[Omission]:
     for scene in run.scenes:
         if scene.row.get("ledger_verdict") not in (None, OK) and scene.has_reference:
-            yield Omission(f"Eaten area of scene {scene.name}", "all of it", "no aggregates that can be followed")
+            why = (
+                "there is no channel of aggregates" if "aggregates" not in run.roles else "no aggregate can be followed"
+            )
+            yield Omission(f"Eaten area of scene {scene.name}", "all of it", why)
     total = sum(run.fate_counts.values())
     for fate, why in _FATES.items():
         if run.fate_counts.get(fate):

@@ -210,7 +210,7 @@ def _legend(run: RunSummary) -> list[dict[str, Any]]:
     if n > 1 and scene_colour(0, n) == scene_colour(1, n):
         return [{"name": f"each of {n} scenes", "colour": scene_colour(0, n), "dashed": False}]
     return [
-        {"name": scene.name, "colour": scene_colour(i, n), "dashed": not scene.accepted}
+        {"name": scene.name, "colour": scene_colour(i, n), "dashed": scene.rejected}
         for i, scene in enumerate(run.scenes)
     ]
 
@@ -238,7 +238,7 @@ def _scene_figures(run: RunSummary, scene: SceneSummary) -> list[Figure]:
 
 def _scene_line(run: RunSummary, scene: SceneSummary, measure: Measure) -> Line:
     colour = scene_colour(scene.index, len(run.scenes))
-    return Line(scene.name, run.axis_of(scene), scene.series[measure.name], colour, dashed=not scene.accepted)
+    return Line(scene.name, run.axis_of(scene), scene.series[measure.name], colour, dashed=scene.rejected)
 
 
 def _chart(run: RunSummary, measure: Measure, lines: Sequence[Line]) -> Markup:
@@ -250,10 +250,10 @@ def _chart(run: RunSummary, measure: Measure, lines: Sequence[Line]) -> Markup:
 
 def _key_figures(run: RunSummary) -> list[tuple[str, str]]:
     """What stands in large letters at the top: a figure, and what it counts."""
-    figures = [
-        (f"{len(run.accepted)} of {len(run.scenes)}", "scenes keep to the criteria of quality"),
-        (f"{run.n_used} of {run.n_frames}", "frames are used"),
-    ]
+    figures = [(f"{run.n_used} of {run.n_frames}", "frames are used")]
+    if any(scene.accepted or scene.rejected for scene in run.scenes):
+        kept = f"{len(run.accepted)} of {len(run.scenes)}"
+        figures.insert(0, (kept, f"scene{'s' if len(run.scenes) > 1 else ''} accepted by the criteria of quality"))
     if math.isfinite(run.duration_min):
         figures.append((f"{number(round(run.duration_min, 1))} min", "were recorded"))
     group = "an accepted scene" if run.accepted else "a scene (none is accepted)"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -97,20 +97,32 @@ def scene_pictures(output: FinishedOutput, scene: int, *, n_scenes: int, movies:
 
     stills, sizes = [], []
     for frame in still_frames(about):
-        data, picture = _still(draw(frame)), (width, 0)
-        with Image.open(io.BytesIO(data)) as opened:
-            picture = opened.size
+        picture = draw(frame)
+        data = _still(picture)
         sizes.append(len(data))
-        stills.append(Shown(_uri(data), *picture, (frame,)))
+        stills.append(Shown(_uri(data), picture.shape[1], picture.shape[0], (frame,)))
     movie = None
     if movies and stills:
         # frames of a movie are coarser than stills and are coded as differences where they are alike
-        affordable = int((budget - sum(sizes)) / (0.9 * max(sizes)))
-        chosen = spread_frames(len(about.frames), max(0, min(MAX_MOVIE_FRAMES, affordable)))
-        if len(chosen) >= min(MIN_MOVIE_FRAMES, len(about.frames)) and len(chosen) > 1:
-            data = _movie([draw(frame) for frame in chosen])
-            movie = Shown(_uri(data), stills[0].width_px, stills[0].height_px, chosen)
+        left = budget - sum(sizes)
+        affordable = min(MAX_MOVIE_FRAMES, int(left / (0.9 * max(sizes))))
+        movie = _fitting_movie(
+            draw, len(about.frames), affordable, left, size=(stills[0].width_px, stills[0].height_px)
+        )
     return ScenePictures(tuple(stills), movie)
+
+
+def _fitting_movie(
+    draw: Callable[[int], Picture], n_frames: int, n_shown: int, budget: int, *, size: tuple[int, int]
+) -> Shown | None:
+    """A movie of at most this many frames and bytes, with fewer frames where it is too large; None if too few fit."""
+    while n_shown >= min(MIN_MOVIE_FRAMES, n_frames) and n_shown > 1 and n_frames > 1:
+        chosen = spread_frames(n_frames, n_shown)
+        data = _movie([draw(frame) for frame in chosen])
+        if len(data) <= budget:
+            return Shown(_uri(data), *size, chosen)
+        n_shown = min(n_shown - 1, int(0.9 * len(chosen) * budget / len(data)))
+    return None
 
 
 def _still(picture: Picture) -> bytes:

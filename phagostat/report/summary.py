@@ -171,6 +171,11 @@ class SceneSummary:
         return bool(self.row.get("accepted"))
 
     @property
+    def rejected(self) -> bool:
+        """Whether it breaks them; a scene that cannot be judged, without an aggregate channel, does neither."""
+        return self.row.get("accepted") is False
+
+    @property
     def has_reference(self) -> bool:
         """Whether its frames could be compared with anything."""
         return self.row.get("verdict") == OK
@@ -216,6 +221,8 @@ class RunSummary:
     ----------
     name
         Of the acquisition.
+    roles
+        What its channels show: ``cells``, ``aggregates`` or both.
     scenes
         In order.
     verdict_counts
@@ -227,6 +234,7 @@ class RunSummary:
     """
 
     name: str
+    roles: tuple[str, ...]
     scenes: tuple[SceneSummary, ...]
     verdict_counts: Mapping[str, Mapping[str, int]]
     fate_counts: Mapping[str, int]
@@ -319,6 +327,7 @@ def summarise(output: FinishedOutput) -> RunSummary:
     fates = Counter(output.table("fates").column("fate").to_pylist()) if output.has_table("fates") else Counter()
     return RunSummary(
         name=output.name,
+        roles=tuple(sorted(output.manifest.acquisition.get("roles", {}))),
         scenes=scenes,
         verdict_counts={kind: dict(sorted(count.items())) for kind, count in counts.items()},
         fate_counts=dict(sorted((str(fate), n) for fate, n in fates.items())),

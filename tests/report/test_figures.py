@@ -1,0 +1,124 @@
+"""Figures in numbers: points where they belong, gaps where nothing was measured."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from phagostat.report.curves import HEIGHT, WIDTH, Line, curve_chart, nice_ticks, number, path_data
+from phagostat.report.finished import FinishedOutput
+from phagostat.report.strips import frame_width_px, kind_of, overview, strip
+from phagostat.report.summary import mean_series, summarise
+
+from .written import WrittenScene, write_output
+
+NAN = float("nan")
+
+
+def chart(*lines: Line, **options: object) -> ET.Element:
+    return ET.fromstring(str(curve_chart(lines, title="t", x_label="x", y_label="y", **options)))  # type: ignore[arg-type]
+
+
+def points(path: str) -> list[tuple[float, float]]:
+    return [(float(x), float(y)) for x, y in re.findall(r"(-?[\d.]+),(-?[\d.]+)", path)]
+
+
+def test_lines_break_where_nothing_was_measured_and_a_lone_point_is_a_dot() -> None:
+    x = np.arange(7.0)
+    y = np.array([1, 2, NAN, 3, NAN, 4, 5])
+    assert path_data(x, y) == "M0,1 1,2M3,3h0M5,4 6,5"
+    assert path_data(x, np.full(7, NAN)) == ""
+
+
+def test_points_lie_where_the_axes_say() -> None:
+    drawing = chart(Line("a", np.array([0.0, 50.0, 100.0]), np.array([0.0, 5.0, 10.0]), "#000"))
+    (first, middle, last) = points(drawing.find("path").get("d"))  # type: ignore[union-attr,arg-type]
+    texts = {t.text: t for t in drawing.findall("text")}
+    grid = [float(line.get("y1", "nan")) for line in drawing.findall("line[@class='grid']")]
+    assert (first[1], last[1]) == (max(grid), min(grid))
+    assert middle == pytest.approx(((first[0] + last[0]) / 2, (first[1] + last[1]) / 2), abs=0.1)
+    assert float(texts["100"].get("x", "nan")) == pytest.approx(last[0], abs=0.1)
+    assert {"x", "y"} <= texts.keys()
+
+
+def test_the_axis_shows_the_time_in_which_nothing_was_measured() -> None:
+    line = Line("a", np.arange(5.0), np.arange(5.0), "#000")
+    (whole,) = [points(chart(line).find("path").get("d"))[-1][0]]  # type: ignore[union-attr,arg-type]
+    (part,) = [points(chart(line, x_span=(0.0, 100.0)).find("path").get("d"))[-1][0]]  # type: ignore[union-attr,arg-type]
+    assert part < WIDTH / 4 < whole
+
+
+@pytest.mark.parametrize(
+    "values", [[0.0], [3.0], [-1.0, 2.0], [1e-9, 2e-9], [1e12, 3e12], [5.0, 5.0], [-7.0, -7.0], [0.0, 0.0, 0.0]]
+)
+def test_any_values_fit_into_the_figure(values: list[float]) -> None:
+    drawing = chart(Line("<&>", np.arange(len(values), dtype=float), np.array(values), "#000"))
+    for x, y in points(drawing.find("path").get("d")):  # type: ignore[union-attr,arg-type]
+        assert 0 <= x <= WIDTH
+        assert 0 <= y <= HEIGHT
+    assert drawing.find("path/title").text == "<&>"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 0), (-3, 17), (0, 1e-6), (99, 101), (-2e9, 1e9), (0.1, 0.3)])
+def test_ticks_are_round_and_cover_the_range(low: float, high: float) -> None:
+    ticks = nice_ticks(low, high)
+    steps = np.diff(ticks)
+    assert 2 <= len(ticks) <= 9
+    assert ticks[0] <= low
+    assert ticks[-1] >= high
+    assert steps == pytest.approx(steps[0])
+    assert f"{steps[0]:.0e}"[0] in "125"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0"), (-0.5, "−0.5"), (1234567.0, "1\u202f234\u202f567"), (NAN, "–"), (1e-9, "1e−09"), (0.25, "0.25")],
+)
+def test_numbers_are_written_for_people(value: float, text: str) -> None:
+    assert number(value) == text
+
+
+def test_the_mean_is_of_the_scenes_that_were_measured_and_only_where_half_of_them_were(tmp_path: Path) -> None:
+    columns = ([1.0, 1, 1, 1], [3.0, 3, 3, 3], [5.0, 5, 5, 5])
+    states: list[dict[int, str]] = [{}, {1: "blurred", 2: "blurred"}, {2: "blurred"}]
+    scenes = [
+        WrittenScene(4, f"s{i}", states=s, frames={"aggregate_area_um2": c})
+        for i, (c, s) in enumerate(zip(columns, states, strict=True))
+    ]
+    run = summarise(FinishedOutput(write_output(tmp_path / "movie", scenes)))
+    x, mean = mean_series(run.scenes, "aggregate_area_um2", [run.axis_of(scene) for scene in run.scenes])
+    assert mean == pytest.approx([3.0, 3.0, NAN, 3.0], nan_ok=True)
+    assert x == pytest.approx([0.0, 2.0, NAN, 6.0], nan_ok=True)
+
+
+def test_nothing_is_drawn_from_frames_that_are_not_used(tmp_path: Path) -> None:
+    scene = WrittenScene(6, states={2: "blurred", 3: "unregistered"})
+    (found,) = summarise(FinishedOutput(write_output(tmp_path / "movie", [scene]))).scenes
+    for name, values in found.series.items():
+        assert list(np.isnan(values)) == [False, False, True, True, False, False], name
+
+
+@pytest.mark.parametrize("n", [1, 24, 210, 2000])
+def test_every_frame_of_a_strip_has_its_bar(tmp_path: Path, n: int) -> None:
+    states = {f: s for f, s in ((1, "blurred"), (7, "unregistered"), (8, "missing"), (n - 2, "black")) if 0 < f < n}
+    run = summarise(FinishedOutput(write_output(tmp_path / "movie", [WrittenScene(n, "<one>", states=states)])))
+    step = frame_width_px(n)
+    assert step >= 3
+    for drawn in (strip(run.scenes[0], max_shift_px=50.0), overview(run.scenes)):
+        body = ET.fromstring(f"<div>{drawn}</div>").findall(".//div[@role='group']/svg/rect")
+        bars = [bar for bar in body if bar.get("class") != "lane"]
+        covered = np.zeros(n, int)
+        for bar in bars:
+            first = round(float(bar.get("x", "nan")) / step)
+            last = first + round(float(bar.get("width", "nan")) / step)
+            covered[first:last] += 1
+            kinds = {kind_of(states.get(frame, "ok")).name for frame in range(first, last)}
+            assert kinds == {bar.get("class")}
+        assert (covered == 1).all()
+        high = {bar.get("height") for bar in bars if bar.get("class") != "used"}
+        low = {bar.get("height") for bar in bars if bar.get("class") == "used"}
+        assert high.isdisjoint(low)  # told apart without colours
