@@ -102,6 +102,7 @@ def test_info_says_what_run_would_take_it_for(call, movie):
         "pixel_size_um": pytest.approx(0.103),
         "analysis_pixel_size_um": pytest.approx(0.206),
         "reduction": 2,
+        "left_out": None,
     }
     assert "aggregates = channel 0" in text
     refused = json.loads(call("info", movie, "--json", "--cells", 0, "--aggregates", 0).out)["run"]
