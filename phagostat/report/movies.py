@@ -140,7 +140,7 @@ class _Reel(Image.Image):
 
 def _write_webp(path: Path, picture: Callable[[int], Picture], n_frames: int, fps: float) -> None:
     reel = _Reel(picture, n_frames)
-    reel.save(path, "WEBP", save_all=True, duration=1000 / fps, loop=0, quality=WEBP_QUALITY, method=3)
+    reel.save(path, "WEBP", save_all=True, duration=1000 / fps, loop=0, quality=WEBP_QUALITY, method=1)
 
 
 def _write_mp4(path: Path, picture: Callable[[int], Picture], n_frames: int, fps: float) -> None:
@@ -180,7 +180,7 @@ def _h264(container: Any, width: int, height: int, fps: float) -> Any:
     # a key frame every two seconds at most, so that players can jump
     stream.options = {
         "crf": str(MP4_QUALITY),
-        "preset": "medium",
+        "preset": "veryfast",
         "g": str(max(1, round(2 * fps))),
         "x264-params": "threads=1:lookahead-threads=1:sliced-threads=0",
     }

@@ -21,7 +21,7 @@ from phagostat.report.finished import FinishedOutput
 from phagostat.report.released import has_tracks
 from phagostat.sources import open_source
 
-from .pictures import snapshot
+from .pictures import analyse, snapshot
 
 SMALL = ExportOptions(movie_suffixes=(".webp",), width_px=120)
 
@@ -286,3 +286,21 @@ def test_without_an_aggregate_channel_its_files_are_left_out_and_said(cells_only
     assert "no aggregate channel" in notes[0]
     source = open_source(folder)
     np.testing.assert_array_equal(source.read(0, 1, 0), cells_only.image(0, 1, ChannelRole.CELLS))
+
+
+def test_a_file_where_a_folder_is_needed_is_said(tracked, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreError, match=r"cannot be written .*a file stands where a folder is needed"):
+        export_output(tracked, tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "x"
+
+
+@pytest.mark.real
+def test_the_real_movie_in_every_kind(shared_data, tmp_path):
+    movie = shared_data / "two-channel" / "ecoli_puncta_phase_t30.czi"
+    root = analyse(movie, tmp_path / "results", "acquisition.pixel_size_um=0.1", "acquisition.interval_s=60")
+    told = export_output(root, tmp_path / "exported", kinds=KINDS, options=SMALL)
+    assert [item.kind for item in told] == list(KINDS)
+    source = open_source(tmp_path / "exported" / root.name)
+    assert source.metadata.pixel_size_um == pytest.approx(FinishedOutput(root).pixel_size_um)
+    np.testing.assert_array_equal(source.read(0, 29, 0), FinishedOutput(root).image(0, 29, ChannelRole.AGGREGATES))
