@@ -63,10 +63,6 @@ _PRODUCT_OF = {pair: k for k, pair in enumerate((i, j) for i in range(5) for j i
 _FIRST, _SECOND = np.triu_indices(5)
 _TIMES = np.where(_FIRST == _SECOND, 1, 2)
 _TO = np.array([(1 + r, _PRODUCT_OF[min(r, q), max(r, q)], q) for r in range(4) for q in range(5)]).T
-# which blocks are neighbours: (blocks, blocks)
-_NEAR = (np.maximum(*np.abs(np.stack([_Y, _X])[:, :, None] - np.stack([_Y, _X])[:, None])) < 3 / SIDE_BLOCKS).astype(
-    np.float32
-)
 # (regressor, coordinate it is multiplied by: 0 none, 1 y, 2 x): four of each square, then five of all
 _UNKNOWNS = ((0, 0), (0, 1), (0, 2), (1, 0), (2, 0), (3, 0), (4, 0), (1, 1), (1, 2))
 _N_LOCAL = 4
@@ -248,11 +244,24 @@ def _group_weights(
     for k in range(2):
         np.multiply(weight, pulls[:, k], out=parts[k])
         np.multiply(weight * weight, features[:, _PRODUCT_OF[2 + k, 2 + k]], out=parts[2 + k])
-    near = (parts.reshape(4 * n, -1) @ _NEAR).reshape(parts.shape)
+    near = _with_neighbours(parts)
     size = (near[:2] ** 2 / np.maximum(near[2:] * np.float32(expected), np.float32(1e-20))).sum(axis=0)
     used = size[structured & (weight > 0.1)]
     scale = max(1.0, float(np.median(used)) / _MEDIAN_OF_TWO) if len(used) else 1.0
     return np.asarray(np.maximum(1 - size / np.float32(_GROUP_CUTOFF * scale), 0) ** 2, np.float32)
+
+
+def _with_neighbours(values: Float32) -> Float32:
+    """Sum over 3 x 3 blocks, in an order that no number of threads can change."""
+    shape = values.shape
+    for axis in (-1, -2):
+        square = values.reshape(*shape[:-1], SIDE_BLOCKS, SIDE_BLOCKS)
+        along = np.moveaxis(square, axis, 0)
+        total = along.copy()
+        total[1:] += along[:-1]
+        total[:-1] += along[1:]
+        values = np.ascontiguousarray(np.moveaxis(total, 0, axis)).reshape(shape)
+    return values
 
 
 def _normal_solution(
