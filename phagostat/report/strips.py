@@ -138,7 +138,7 @@ def strip(scene: SceneSummary, *, max_shift_px: float | None = None) -> Markup:
         *(_label("min", axis_top + 28) if scene.times_min is not None else ()),
         "</svg>",
     ]  # fmt: skip
-    x = (np.arange(n) + 0.5) * step
+    x: Floats = (np.arange(n, dtype=np.float64) + 0.5) * step
     width = _width(n, step)
     body = [
         f'<svg width="{width}" height="{height}" role="img" aria-label="{escape(_said(scene))}">',

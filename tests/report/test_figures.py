@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from phagostat.report.curves import HEIGHT, WIDTH, Line, curve_chart, nice_ticks, number, path_data
+from phagostat.report.curves import HEIGHT, MANY, MEAN, PALETTE, WIDTH, Line, curve_chart, nice_ticks, number, path_data
 from phagostat.report.finished import FinishedOutput
-from phagostat.report.strips import frame_width_px, kind_of, overview, strip
+from phagostat.report.strips import KINDS, frame_width_px, kind_of, overview, strip
 from phagostat.report.summary import mean_series, summarise
 
 from .written import WrittenScene, write_output
@@ -122,3 +123,36 @@ def test_every_frame_of_a_strip_has_its_bar(tmp_path: Path, n: int) -> None:
         high = {bar.get("height") for bar in bars if bar.get("class") != "used"}
         low = {bar.get("height") for bar in bars if bar.get("class") == "used"}
         assert high.isdisjoint(low)  # told apart without colours
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of ``#rgb`` or ``#rrggbb`` (WCAG 2.2)."""
+    digits = colour.removeprefix("#")
+    digits = "".join(2 * d for d in digits) if len(digits) == 3 else digits
+    red, green, blue = (
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+        for c in (int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4))
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(a: str, b: str) -> float:
+    dark, light = sorted((luminance(a), luminance(b)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_colours_stand_out_from_the_page() -> None:
+    style = resources.files("phagostat.report").joinpath("templates/style.css").read_text("utf-8")
+    fills = {k.name: re.search(rf"\.{k.name} {{ fill: (#\w+)", style) for k in KINDS if k.name != "missing"}
+    for name, found in fills.items():
+        assert found is not None, name
+        assert contrast(found.group(1), "#fff") >= 3, name
+    for colour in (*PALETTE, MEAN, MANY, *re.findall(r"stroke: (#\w+)", style.split("svg .shift.y")[1][:120])):
+        assert contrast(colour, "#fff") >= 3, colour
+    text = dict(re.findall(r"--(\w+): (#\w+);", style))
+    for name in ("ink", "soft", "accent", "bad", "care", "good"):
+        assert contrast(text[name], text["ground"]) >= 4.5, name
+    for colour in re.findall(r"svg (?:text|\.soft) {[^}]*fill: (#\w+)", style):
+        assert contrast(colour, "#f5f7f9") >= 4.5, colour
+    for ground, ink in re.findall(r"background: (#\w{6}); color: (#\w{6});", style):
+        assert contrast(ground, ink) >= 4.5, (ground, ink)
