@@ -250,7 +250,8 @@ def _write(output: FinishedOutput, unit: _Unit, progress: Progress) -> Exported:
             _check_unchanged(output)
         files = sorted(path for path in unit.path.rglob("*") if path.is_file() and path.name != MARK)
     size = sum(path.stat().st_size for path in files)
-    return Exported(output.name, unit.kind, unit.path, len(files), size, unit.notes)
+    notes = unit.notes if files else (*unit.notes, f"there are no {unit.label}: no frame has any")
+    return Exported(output.name, unit.kind, unit.path, len(files), size, notes)
 
 
 def _mark(output: FinishedOutput, unit: _Unit) -> dict[str, object]:

@@ -19,6 +19,7 @@ from phagostat.report.destinations import whole_file, whole_folder
 from phagostat.report.export import KINDS, ExportOptions, export_output
 from phagostat.report.finished import FinishedOutput
 from phagostat.report.released import has_tracks
+from phagostat.simulate import SceneOverrides, simulate
 from phagostat.sources import open_source
 
 from .pictures import analyse, snapshot
@@ -293,6 +294,20 @@ def test_a_file_where_a_folder_is_needed_is_said(tracked, tmp_path):
     with pytest.raises(StoreError, match=r"cannot be written .*a file stands where a folder is needed"):
         export_output(tracked, tmp_path / "file")
     assert (tmp_path / "file").read_text() == "x"
+
+
+def test_a_scene_in_which_nothing_could_be_measured(tmp_path):
+    black = {0: SceneOverrides(black_frames=frozenset(range(3)))}
+    movie = tmp_path / "black.czi"
+    simulate(movie, preset="easy", seed=3, scenes=1, frames=3, shape_yx=(256, 256), scenario=black)
+    told = export_output(analyse(movie, tmp_path / "results"), tmp_path / "export", kinds=KINDS, options=SMALL)
+    assert [item.kind for item in told] == list(KINDS)
+    assert next(item for item in told if item.kind == "png").notes == (
+        "there are no pictures of scene 0: no frame has any",
+    )
+    assert tifffile.imread(next((tmp_path / "export").rglob("mask000.tif"))).max() == 0
+    evolution = next((tmp_path / "export").rglob("phagocytosis_evolution.csv"))
+    assert len(evolution.read_text().splitlines()) == 1
 
 
 @pytest.mark.real

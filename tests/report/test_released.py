@@ -17,6 +17,8 @@ from phagostat.report.images import write_pngs, write_tiffs
 from phagostat.report.released import times_min, write_released_images, write_released_tables
 from phagostat.sources import open_source
 
+from .pictures import analyse
+
 # as they stand in the published code and data set
 PUBLISHED = {
     "frames_registration_params": "frame_name,x,y,x(microns),y(microns)",
@@ -79,6 +81,21 @@ def test_our_own_source_reads_it_back(output, released):
                     np.testing.assert_array_equal(source.read(about.index, facts.frame, channel), stored)
                     compared += 1
     assert compared == 2 * 10 - 3
+
+
+def test_its_analysis_is_that_of_the_source(output, released, tmp_path):
+    """From 16 bits at full size, and from what was exported of it in 8 bits at half the size."""
+    again = frames_of(FinishedOutput(analyse(released, tmp_path)))
+    before = frames_of(output)
+    assert again.verdict.tolist() == before.verdict.tolist()
+    assert again.usable.tolist() == before.usable.tolist()
+    assert again.time_s.tolist() == pytest.approx(before.time_s.tolist())
+    both = (before.verdict == "ok") & (again.verdict == "ok")
+    assert both.sum() >= 4
+    # the second may have chosen another reference: relative to one frame of both
+    for axis in ("shift_y_px", "shift_x_px"):
+        here, there = (table[axis][both].to_numpy() * scale for table, scale in ((before, 0.5), (again, 1.0)))
+        np.testing.assert_allclose(here - here[0], there - there[0], atol=0.05)
 
 
 def test_shifts_have_the_published_sign_and_unit(output, released):
