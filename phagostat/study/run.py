@@ -53,6 +53,11 @@ class Run:
         missing = [column for column in columns if column not in table]
         return f"the table {name} has no {', '.join(missing)}" if missing else ""
 
+    def lacks_channel(self, name: str) -> str:
+        """Say that the acquisition has no channel of aggregates or cells; empty if it has."""
+        verdicts = self.frames.get(f"{name}_verdict", np.empty(0))
+        return f"the acquisition has no channel of {name}" if {*verdicts.tolist()} == {"no_channel"} else ""
+
     def scene(self, name: str, scene: int) -> Table:
         """Give a scene's rows of a table."""
         table = self.frames if name == "frames" else self.tables[name]

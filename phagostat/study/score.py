@@ -222,12 +222,14 @@ def score(run: Run | Table, truth: Truth) -> Score:
 
 def _absent_parts(run: Run) -> dict[str, str]:
     """Why parts cannot be scored."""
-    no_labels = "" if run.cell_labels is not None else "there are no cell label images"
+    no_labels = run.lacks_channel("cells") or ("" if run.cell_labels is not None else "there are no cell label images")
     no_focus = run.lacks("frames", BLUR_COLUMNS)
+    alone = run.lacks_channel("aggregates")
     reasons = {
-        "blur": no_focus,
-        "eaten": run.lacks("eaten", EATEN_COLUMNS),
-        "fates": run.lacks("fates", FATE_COLUMNS) or run.lacks("eaten", EATEN_COLUMNS),
+        "shifts": alone,
+        "blur": alone or no_focus,
+        "eaten": alone or run.lacks("eaten", EATEN_COLUMNS),
+        "fates": alone or run.lacks("fates", FATE_COLUMNS) or run.lacks("eaten", EATEN_COLUMNS),
         "cells": no_focus or no_labels,
         "tracks": no_focus or no_labels or run.lacks("cells", TRACK_COLUMNS),
     }
@@ -256,13 +258,14 @@ def _score_scene(run: Run, truth: Truth, scene: int, absent: Mapping[str, str]) 
     reference = np.flatnonzero(frames["is_reference"].astype(bool))
     error = np.full((n, 2), np.nan)
     fading = np.full(n, np.nan)
-    if len(reference) == 1:
+    if len(reference) == 1 and "shifts" not in absent:
         error = shift - (true_shift - true_shift[reference[0]])
         light = true["bleaching_factor"] * true["illumination_aggregates"]
         fading = np.abs(measured["bleaching_factor"] - light / light[reference[0]])
     length = np.hypot(error[:, 0], error[:, 1])
     compared = sharp & np.isfinite(length)
     over = sharp & ~(length <= SHIFT_TOLERANCE_PX)
+    n_to_register = 0 if "shifts" in absent else n_sharp
     counts, areas = _true_aggregates(truth, scene, n)
     count_error = _relative(measured["aggregate_count"], counts)[compared]
     area_error = _relative(measured["aggregate_area_um2"], areas)[compared]
@@ -276,8 +279,8 @@ def _score_scene(run: Run, truth: Truth, scene: int, absent: Mapping[str, str]) 
         scene=scene, n_frames=n, n_sharp_frames=n_sharp, n_compared_frames=int(compared.sum()),
         shift_error_max_px=of(np.max, length[compared]), shift_error_mean_px=of(np.mean, length[compared]),
         shift_error_max_axis_px=of(np.max, np.abs(error[compared])),
-        share_over_tolerance=ratio(int(over.sum()), n_sharp),
-        unregistered_share=ratio(int((sharp & ~compared).sum()), n_sharp),
+        share_over_tolerance=ratio(int(over.sum()), n_to_register),
+        unregistered_share=ratio(int((sharp & ~compared).sum()), n_to_register),
         unusable_accepted=int(accepted.sum()), bleaching_error_mean=of(np.mean, fading[sharp]),
         bleaching_error_max=of(np.max, fading[sharp]), aggregate_count_error=of(np.mean, count_error),
         aggregate_area_error=of(np.mean, area_error), aggregate_area_error_max=of(np.max, np.abs(area_error)),

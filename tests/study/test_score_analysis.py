@@ -325,6 +325,22 @@ def test_what_a_run_lacks_is_absent_and_said(truth: Truth) -> None:
     assert older.scenes[0].shift_error_max_px == pytest.approx(0.0)
 
 
+def test_channel_that_was_not_recorded_is_no_failure(truth: Truth) -> None:
+    run = matching_run(truth)
+    run.frames["aggregates_verdict"] = np.full(N_FRAMES, "no_channel", object)
+    run.frames["shift_x_px"][:] = 0.0
+    result = score(run, truth)
+    assert set(result.absent) == {"shifts", "blur", "eaten", "fates"}
+    assert "no channel of aggregates" in result.absent["eaten"]
+    assert np.isnan([result.mean["shift_error_max_px"], result.mean["share_over_tolerance"]]).all()
+    assert result.mean["cell_miou"] == 1.0
+    run.frames["cells_verdict"], run.frames["aggregates_verdict"] = (
+        run.frames["aggregates_verdict"],
+        run.frames["verdict"],
+    )
+    assert set(score(run, truth).absent) == {"cells", "tracks"}
+
+
 def test_tables_are_read_from_an_output(truth: Truth, tmp_path: Path) -> None:
     run = matching_run(truth)
     folder = tmp_path / "output" / "tables"
