@@ -14,11 +14,11 @@ from PIL import Image
 from phagostat.report.finished import FinishedOutput, SceneFacts
 from phagostat.report.overlays import Picture, overlay_frame
 
-BUDGET_BYTES: Final = 9_000_000
+BUDGET_BYTES: Final = 13_000_000
 """Of all pictures of a page, encoded; as text in the page they take a third more."""
 STILL_QUALITY: Final = 72
-MOVIE_QUALITY: Final = 55
-MAX_MOVIE_FRAMES: Final = 48
+MOVIE_QUALITY: Final = 50
+MAX_MOVIE_FRAMES: Final = 60
 MIN_MOVIE_FRAMES: Final = 8
 FRAME_MS: Final = 150
 
@@ -53,7 +53,12 @@ class ScenePictures:
 
 def picture_width_px(n_scenes: int) -> int:
     """Width of a page's pictures: the more scenes, the smaller."""
-    return 440 if n_scenes <= 24 else 320 if n_scenes <= 100 else 200
+    return 440 if n_scenes <= 24 else 320 if n_scenes <= 100 else 200 if n_scenes <= 300 else 120
+
+
+def movie_width_px(n_scenes: int) -> int:
+    """Width of a page's movies: of many scenes smaller than stills, so that they have enough frames."""
+    return 440 if n_scenes <= 6 else 280 if n_scenes <= 24 else min(200, picture_width_px(n_scenes))
 
 
 def still_frames(scene: SceneFacts) -> tuple[int, ...]:
@@ -91,13 +96,14 @@ def scene_pictures(output: FinishedOutput, scene: int, *, n_scenes: int, movies:
     """
     about = output.scene(scene)
     width, budget = picture_width_px(n_scenes), BUDGET_BYTES // max(n_scenes, 1)
+    movie_width = movie_width_px(n_scenes)
 
-    def draw(frame: int) -> Picture:
-        return overlay_frame(output, scene, frame, width_px=width)
+    def draw(frame: int, width_px: int = movie_width) -> Picture:
+        return overlay_frame(output, scene, frame, width_px=width_px)
 
     stills, sizes = [], []
     for frame in still_frames(about):
-        picture = draw(frame)
+        picture = draw(frame, width)
         data = _still(picture)
         sizes.append(len(data))
         stills.append(Shown(_uri(data), picture.shape[1], picture.shape[0], (frame,)))
@@ -105,22 +111,20 @@ def scene_pictures(output: FinishedOutput, scene: int, *, n_scenes: int, movies:
     if movies and stills:
         # frames of a movie are coarser than stills and are coded as differences where they are alike
         left = budget - sum(sizes)
-        affordable = min(MAX_MOVIE_FRAMES, int(left / (0.9 * max(sizes))))
-        movie = _fitting_movie(
-            draw, len(about.frames), affordable, left, size=(stills[0].width_px, stills[0].height_px)
-        )
+        expected = 0.9 * max(sizes) * (movie_width / width) ** 2
+        affordable = min(MAX_MOVIE_FRAMES, int(left / expected))
+        movie = _fitting_movie(draw, len(about.frames), affordable, left)
     return ScenePictures(tuple(stills), movie)
 
 
-def _fitting_movie(
-    draw: Callable[[int], Picture], n_frames: int, n_shown: int, budget: int, *, size: tuple[int, int]
-) -> Shown | None:
+def _fitting_movie(draw: Callable[[int], Picture], n_frames: int, n_shown: int, budget: int) -> Shown | None:
     """A movie of at most this many frames and bytes, with fewer frames where it is too large; None if too few fit."""
     while n_shown >= min(MIN_MOVIE_FRAMES, n_frames) and n_shown > 1 and n_frames > 1:
         chosen = spread_frames(n_frames, n_shown)
-        data = _movie([draw(frame) for frame in chosen])
+        drawn = [draw(frame) for frame in chosen]
+        data = _movie(drawn)
         if len(data) <= budget:
-            return Shown(_uri(data), *size, chosen)
+            return Shown(_uri(data), drawn[0].shape[1], drawn[0].shape[0], chosen)
         n_shown = min(n_shown - 1, int(0.9 * len(chosen) * budget / len(data)))
     return None
 

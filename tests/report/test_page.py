@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from phagostat.engine.outputs import find_outputs
+from phagostat.cluster.local import local_executor
+from phagostat.engine.outputs import analysis_job, find_outputs, run_job
 from phagostat.model.errors import StoreError
 from phagostat.report.page import write_report
 from phagostat.settings import profile_settings
+from phagostat.sources import open_source
 from phagostat.store.integrity import differences, read_contents
 from phagostat.store.layout import Layout
 from phagostat.store.manifest import new_manifest, write_manifest
+from phagostat.terminal import acquisition_of
 
 from .pictures import analyse, snapshot
 from .written import WrittenScene, write_output
@@ -246,6 +249,19 @@ def test_twenty_long_scenes_stay_small(tmp_path: Path) -> None:
     page = write_report(write_output(tmp_path / "movie", scenes), movies=False)
     read(page)
     assert page.stat().st_size < 20e6
+
+
+@pytest.mark.real
+def test_a_real_movie_has_a_report_that_says_what_is_wrong_with_it(shared_data: Path, tmp_path: Path) -> None:
+    opened = open_source(shared_data / "two-channel" / "ecoli_puncta_phase_t30.czi")
+    settings = profile_settings("corrected", {"acquisition": {"pixel_size_um": 0.1, "interval_s": 60.0}})
+    job = analysis_job(opened, acquisition_of(opened, settings), settings, tmp_path / "movie")
+    with local_executor(0) as executor:
+        run_job(job, executor)
+    page = read(write_report(tmp_path / "movie"))
+    assert "size of a pixel 0.1 µm; time between frames 60 s" in page.words
+    assert "acquisition.pixel_size_um 0.1 changed not set um" in page.words
+    assert sum(link.startswith("data:image/webp") for link in page.links) == 3  # two stills and a movie
 
 
 @pytest.mark.slow

@@ -41,7 +41,7 @@ def test_a_movie_shows_every_frame_where_there_is_room(output: FinishedOutput) -
     assert scene_pictures(output, 0, n_scenes=2, movies=False).movie is None
 
 
-@pytest.mark.parametrize(("n", "shown"), [(1, 48), (2, 48), (48, 48), (49, 48), (210, 48), (210, 8), (5, 0)])
+@pytest.mark.parametrize(("n", "shown"), [(1, 60), (2, 60), (60, 60), (61, 60), (210, 60), (210, 8), (5, 0)])
 def test_frames_of_a_movie_are_spread_from_first_to_last(n: int, shown: int) -> None:
     frames = spread_frames(n, shown)
     assert len(frames) == min(n, shown)
