@@ -196,7 +196,7 @@ def _left_out_scenes(run: RunSummary) -> Iterator[Omission]:
             if not scene.has_reference:
                 why = f"no reference frame: {scene.row.get('reason') or why}"
             amount = "out of all means" if run.accepted else "kept in the means, as no scene is accepted"
-            yield Omission(f"Scene {scene.name}", amount, why)
+            yield Omission(f"Scene: {scene.name}", amount, why)
 
 
 def _left_out_frames(run: RunSummary) -> Iterator[Omission]:
@@ -234,7 +234,7 @@ def _left_out_objects(run: RunSummary) -> Iterator[Omission]:
             why = (
                 "there is no channel of aggregates" if "aggregates" not in run.roles else "no aggregate can be followed"
             )
-            yield Omission(f"Eaten area of scene {scene.name}", "all of it", why)
+            yield Omission(f"Eaten area: {scene.name}", "all of it", why)
     total = sum(run.fate_counts.values())
     for fate, why in _FATES.items():
         if run.fate_counts.get(fate):

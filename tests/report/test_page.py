@@ -168,7 +168,7 @@ def test_warnings_come_first_and_name_the_scenes(tmp_path: Path) -> None:
         assert said in first, said
     assert first.index("without a reference") < first.index("rejected by quality") < first.index("Many frames")
     left = words[words.index("What was left out, and why") :]
-    for said in ("Scene blind", "Frames: unregistered", "6 of 168", "Frames: missing", "Tracks of cells"):
+    for said in ("Scene: blind", "Frames: unregistered", "6 of 168", "Frames: missing", "Tracks of cells"):
         assert said in left, said
 
 
