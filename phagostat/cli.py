@@ -324,7 +324,7 @@ def score(output: Path, truth: Path, as_json: bool) -> int:
     from phagostat import terminal
     from phagostat.engine.outputs import find_outputs
     from phagostat.simulate.truth import read_truth
-    from phagostat.study.score import read_frames_table
+    from phagostat.study.run import read_run
     from phagostat.study.score import score as score_of
 
     roots = find_outputs(output)
@@ -332,11 +332,105 @@ def score(output: Path, truth: Path, as_json: bool) -> int:
         raise StoreError(
             "there is more than one output", where=output, found=[r.name for r in roots], remedy="name one of them"
         )
-    found = score_of(read_frames_table(roots[0] if roots else output), read_truth(truth))
+    found = score_of(read_run(roots[0] if roots else output), read_truth(truth))
     if as_json:
         _print_json(found.as_dict())
     else:
         click.echo(terminal.score_text(found.as_dict()))
+    return 0
+
+
+@cli.command()
+@click.argument("output", type=_PATH)
+@click.option("-o", "--destination", type=_PATH, help="Where to write (default: report.html inside the output).")
+@click.option("--movies/--no-movies", default=True, show_default=True, help="Whether scenes have movies.")
+@_voice_options
+def report(output: Path, destination: Path | None, movies: bool, quiet: bool, as_json: bool) -> int:
+    """Write an analysis as one HTML page: curves, verdicts, overlays, settings; of several, with an index."""
+    from phagostat import terminal
+    from phagostat.report.page import write_report
+
+    with terminal.ProgressLine(output.name, quiet=quiet, check=_check_stop) as line:
+        page = write_report(
+            output, destination=destination, movies=movies, progress=lambda done, of: line.simple(done, of, "scenes")
+        )
+    if as_json:
+        _print_json({"report": str(page)})
+    elif not quiet:
+        click.echo(f"report  {page}")
+    return 0
+
+
+@cli.command()
+@click.argument("output", type=_PATH)
+@click.option("-o", "--destination", required=True, type=_PATH, help="Folder to write into.")
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    default=("csv",),
+    show_default=True,
+    type=click.Choice(("csv", "released", "tiff", "png", "movie", "ctc")),
+    help="What to write; may be given several times.",
+)
+@click.option("--scenes", help="Scenes, such as 0,2,5-7 (default: all).")
+@click.option("--frames", help="Frames, such as 0-49 (default: all).")
+@click.option("--force", is_flag=True, help="Replace what an earlier export wrote there.")
+@click.option("--movie", "movie_kind", type=click.Choice(("mp4", "webp")), default="mp4", show_default=True)
+@click.option("--fps", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True)
+@click.option("--every", type=click.IntRange(min=1), default=1, show_default=True, help="Movies: every n-th frame.")
+@click.option("--width-px", type=click.IntRange(min=16), help="Movies: width (default: that of the image).")
+@click.option("--ctc", "ctc_layout", type=click.Choice(("results", "truth")), default="results", show_default=True)
+@click.option("--images/--no-images", default=True, show_default=True, help="Released layout: pictures as well.")
+@_voice_options
+def export(
+    output: Path,
+    destination: Path,
+    kinds: tuple[str, ...],
+    scenes: str | None,
+    frames: str | None,
+    force: bool,
+    movie_kind: str,
+    fps: float,
+    every: int,
+    width_px: int | None,
+    ctc_layout: Any,
+    images: bool,
+    quiet: bool,
+    as_json: bool,
+) -> int:
+    """Write an analysis for other programs: CSV, the released data set's layout, TIFF, PNG, movies, CTC folders."""
+    from phagostat import terminal
+    from phagostat.report.export import ExportOptions, export_output
+    from phagostat.report.selection import parse_numbers
+
+    options = ExportOptions(
+        released_images=images,
+        movie_suffixes=(f".{movie_kind}",),
+        fps=fps,
+        every=every,
+        width_px=width_px,
+        ctc_layout=ctc_layout,
+    )
+    with terminal.ProgressLine(output.name, quiet=quiet, check=_check_stop) as line:
+        written = export_output(
+            output,
+            destination,
+            kinds=tuple(dict.fromkeys(kinds)),
+            scenes=parse_numbers(scenes, "--scenes"),
+            frames=parse_numbers(frames, "--frames"),
+            options=options,
+            overwrite=force,
+            progress=line.simple,
+        )
+    for one in written:
+        for note in one.notes:
+            click.echo(f"phagostat: {one.acquisition}: {note}", err=True)
+    if as_json:
+        _print_json([one.as_dict() for one in written])
+    elif not quiet:
+        for one in written:
+            click.echo(f"{one.kind:<8} {one.path}  ({one.n_files} files, {one.n_bytes / 1e6:.1f} MB)")
     return 0
 
 

@@ -237,7 +237,7 @@ class BlurSettings(_Group):
         description="corrected: suspect below this share of the last accepted frames' sharpness",
     )
     certain_ratio: float = Field(
-        default=0.55,
+        default=0.6,
         gt=0,
         lt=1,
         description="corrected: blurred below this share, without further evidence; at most suspect_ratio",

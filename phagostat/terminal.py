@@ -477,4 +477,5 @@ def score_text(document: Mapping[str, Any]) -> str:
     for name, mean in document["mean"].items():
         figures = [mean, document["worst"][name]]
         lines.append(f"{name:<28}" + "".join(f"{'-' if v is None else f'{v:.4g}':>16}" for v in figures))
+    lines += [f"{part} not scored: {why}" for part, why in document["absent"].items()]
     return "\n".join(lines)

@@ -122,7 +122,7 @@ ANALYSIS_STEPS: tuple[Step, ...] = (
     ),
     Step(
         "measures",
-        1,
+        2,
         Scope.FRAME,
         needs=("reference",),
         settings=_measure_settings,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal, get_args
@@ -82,6 +82,10 @@ class Exported:
     n_files: int
     n_bytes: int
     notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, object]:
+        """Give it as JSON can hold it."""
+        return asdict(self) | {"path": str(self.path), "notes": list(self.notes)}
 
 
 Told = Callable[[int, int], None]

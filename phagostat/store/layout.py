@@ -60,6 +60,11 @@ class Layout:
         return self.books / "tables"
 
     @property
+    def report(self) -> Path:
+        """The report, where it was not written elsewhere."""
+        return self.books / "report.html"
+
+    @property
     def seal(self) -> Path:
         """Present when the output is complete and every chunk was checked."""
         return self.books / "seal.json"

@@ -33,8 +33,9 @@ def write_seal(layout: Layout, seal: Seal) -> None:
 
 
 def remove_seal(layout: Layout) -> None:
-    """Break the seal, before anything under it changes; final tables go with it."""
+    """Break the seal, before anything under it changes; final tables go with it, and the report made from them."""
     remove_file(layout.seal)
+    remove_file(layout.report)
     for table in layout.tables.glob("*.parquet"):
         remove_file(table)
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phagostat.engine.work import Present, Result, TaskContext, json_number
-from phagostat.folds.eaten_area import eaten_area
+from phagostat.folds.eaten_area import eaten_area, followed
 from phagostat.folds.fate_options import FateOptions
 from phagostat.folds.fates import Fates, aggregate_fates
 from phagostat.folds.ledger import (
@@ -43,7 +43,7 @@ def sum_up(context: TaskContext, present: Present, frames_final: int) -> Result:
         "in_view_fraction": found.in_view_fraction,
         "appeared_count": found.appeared_count.astype(np.int32),
     }
-    whole = float(fates.reference_area_um2[~state.reference.censored].sum())
+    whole = float(fates.reference_area_um2[followed(state, fates)].sum())
     last = found.eaten_area_um2[-1] if len(found.frames) else None
     record = {
         "reference_aggregates": len(fates.fate),

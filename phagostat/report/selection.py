@@ -1,0 +1,24 @@
+"""Which scenes and frames are meant."""
+
+from __future__ import annotations
+
+from phagostat.model.errors import SettingsError
+
+
+def parse_numbers(text: str | None, option: str) -> tuple[int, ...] | None:
+    """Whole numbers from a list with ranges, such as ``0,2,5-7``; None where nothing was said.
+
+    Raises
+    ------
+    SettingsError
+        If it is not such a list.
+    """
+    if text is None:
+        return None
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise SettingsError("not a list of numbers", where=option, found=text, remedy="write such as 0,2,5-7")
+        found += range(int(first), int(last if dash else first) + 1)
+    return tuple(dict.fromkeys(found))
