@@ -13,6 +13,7 @@ fi
 "$venv/bin/phagostat" run "$out/acquisition.czi" -o "$out/results" || exit $?
 echo
 echo "The acquisition is $out/acquisition.czi (its truth beside it), its results are in $out/results:"
-echo "  acquisition/tables/*.parquet   numbers per frame, aggregate and scene (docs/tables.md)"
-echo "  acquisition/images.zarr        normalised images and aggregate labels (any OME-Zarr viewer)"
+echo "  acquisition/tables/*.parquet   numbers per frame, aggregate, cell, track and scene (docs/tables.md)"
+echo "  acquisition/images.zarr        normalised images, labels of aggregates and cells (any OME-Zarr viewer)"
 echo "See how it stands:  $venv/bin/phagostat status $out/results"
+echo "Look at it all:     $venv/bin/phagostat report $out/results"
