@@ -20,6 +20,7 @@ from typing import Any
 import click
 
 from phagostat.model.errors import PhagostatError, SettingsError, SourceError, StoreError
+from phagostat.report.selection import KINDS
 from phagostat.settings import PROFILES, Settings
 from phagostat.settings_text import read_settings, settings_table, settings_toml
 
@@ -370,7 +371,7 @@ def report(output: Path, destination: Path | None, movies: bool, quiet: bool, as
     multiple=True,
     default=("csv",),
     show_default=True,
-    type=click.Choice(("csv", "released", "tiff", "png", "movie", "ctc")),
+    type=click.Choice(KINDS),
     help="What to write; may be given several times.",
 )
 @click.option("--scenes", help="Scenes, such as 0,2,5-7 (default: all).")

@@ -247,6 +247,14 @@ def ledger_record(
     )
 
 
+def unusable_record(frame: int, time_s: float) -> LedgerRecord:
+    """Make the record of a frame that cannot be used: it has nothing but its place and time."""
+    none = np.empty(0)
+    return LedgerRecord(
+        frame, time_s, False, none, none, none, np.empty((0, 2)), none, none, none > 0, none.astype(np.intp)
+    )
+
+
 def reference_aggregates(
     record: LedgerRecord, *, position_um: Floats, touches_border: NDArray[np.bool_]
 ) -> ReferenceAggregates:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,11 +23,9 @@ from phagostat.report.finished import FinishedOutput
 from phagostat.report.images import write_pngs, write_tiffs
 from phagostat.report.movies import check_movie_options, write_movie
 from phagostat.report.released import has_tracks, write_released_images, write_released_tables
+from phagostat.report.selection import KINDS, Kind
 from phagostat.store.manifest import package_version
 from phagostat.store.seal import read_seal
-
-Kind = Literal["csv", "released", "tiff", "png", "movie", "ctc"]
-KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 Progress = Callable[[int, int, str], None]
 

@@ -1,8 +1,14 @@
-"""Which scenes and frames are meant."""
+"""What is meant: kinds of export, scenes, frames."""
 
 from __future__ import annotations
 
+from typing import Final, Literal, get_args
+
 from phagostat.model.errors import SettingsError
+
+Kind = Literal["csv", "released", "tiff", "png", "movie", "ctc"]
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+"""What an export can write."""
 
 
 def parse_numbers(text: str | None, option: str) -> tuple[int, ...] | None:

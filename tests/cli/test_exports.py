@@ -70,7 +70,7 @@ def test_scenes_and_frames_are_chosen_by_ranges(call, output, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
-def test_half_a_run_has_no_report(call, output, tmp_path):
+def test_an_empty_folder_has_no_report(call, output, tmp_path):
     found = call("report", tmp_path)
     assert found.code != 0
     assert len(found.err.splitlines()) == 1

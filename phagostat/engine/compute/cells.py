@@ -60,10 +60,18 @@ def _load(context: TaskContext, frame: int) -> NDArray[np.uint8] | None:
 def _segment(context: TaskContext, stored: Sequence[StoredFrame], n_frames: int) -> list[Result]:
     """Cells of the first ``n_frames`` frames, each from the window that begins with it."""
     length = context.job.settings.coherence.window_frames
-    return [_cells(context, stored[i : i + length]) for i in range(n_frames)]
+    last = context.job.scenes[context.scene_index].n_frames
+    there = [frame for frame in stored if frame.frame < last]
+    shape = next((frame.plane.shape for frame in there if frame.plane is not None), (0, 0))
+    # once for all windows, which are slices of it
+    planes = np.zeros((len(there), *shape), np.uint8)
+    for i, frame in enumerate(there):
+        if frame.plane is not None:
+            planes[i] = frame.plane
+    return [_cells(context, there[i : i + length], planes[i : i + length]) for i in range(n_frames)]
 
 
-def _cells(context: TaskContext, window: Sequence[StoredFrame]) -> Result:
+def _cells(context: TaskContext, window: Sequence[StoredFrame], planes: NDArray[np.uint8]) -> Result:
     frame, probability = window[0].frame, window[0].plane
     own = context.needs["usable"][frame]
     if own.verdict != "usable":
@@ -71,12 +79,9 @@ def _cells(context: TaskContext, window: Sequence[StoredFrame]) -> Result:
     if probability is None:
         return Result(context.needs["probability"][frame].verdict)
     known, settings = context.job.known, context.job.settings
-    last = context.job.scenes[context.scene_index].n_frames
-    within = [stored for stored in window if stored.frame < last]
-    shifts, usable = zip(*(_shift(context, stored) for stored in within), strict=True)
-    empty = np.zeros_like(probability)
+    shifts, usable = zip(*(_shift(context, stored) for stored in window), strict=True)
     coherence = coherent_pixels(
-        np.stack([stored.plane if stored.plane is not None else empty for stored in within]),
+        planes,
         shifts_yx_px=np.array(shifts, np.float64),
         usable=np.array(usable, np.bool_),
         factor=known.reduction,

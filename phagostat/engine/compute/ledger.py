@@ -18,6 +18,7 @@ from phagostat.folds.ledger import (
     fold,
     ledger_record,
     reference_aggregates,
+    unusable_record,
 )
 from phagostat.store.commits import WHOLE
 
@@ -120,10 +121,7 @@ def _record(context: TaskContext, frame: int) -> LedgerRecord:
     time_s = float(frame) if times is None else times[frame]
     measured = context.needs["territories"][frame].verdict == "ok"
     if not (measured and context.needs["usable"][frame].verdict == "usable"):
-        none = np.empty(0)
-        return LedgerRecord(
-            frame, time_s, False, none, none, none, np.empty((0, 2)), none, none, none > 0, none.astype(np.intp)
-        )
+        return unusable_record(frame, time_s)
     return ledger_record(
         frame,
         time_s,
