@@ -73,7 +73,15 @@ FIGURES = (
     "track_longest_share",
     "track_fragments",
     "track_mixed_share",
+    "track_count_error",
+    "track_length_error",
+    "track_switches",
+    "track_switch_share",
+    "true_kept_share",
+    "track_kept_share",
+    "mean_speed_error",
     "lag_speed_error",
+    "movement_error",
 )
 SCENARIOS = {
     "drawn": None,

@@ -1,8 +1,8 @@
-"""How well cells are followed over time."""
+"""How well cells are followed over time, and what is read off their tracks."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,40 +10,78 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phagostat.simulate.truth import Table, Truth
-from phagostat.study.figures import NAN, Floats, floats, ratio
+from phagostat.study.figures import NAN, Floats, floats, of, ratio
 from phagostat.study.score_cells import LINK_IOU, FrameMatch
 
 TRACK_COLUMNS = ("scene", "frame", "cell", "track", "registered_y_um", "registered_x_um", "touches_border")
 """Columns of the table of cells that this rests on."""
 
 LAG_MIN = 10.0
+KEPT_MIN = 100.0
 
 
 @dataclass(frozen=True)
 class TrackScore:
     """Tracks of one scene, over the used frames.
 
+    Speeds and movement are of cells off the border, on both sides.
+
     Parameters
     ----------
     true_tracks
         True cells that the used frames show.
+    track_count_error
+        Signed relative difference of the numbers of tracks.
+    track_length_error
+        Signed relative difference of the mean times from a track's first sight to its last. NaN if every true cell
+        shows in one frame only.
     track_longest_share
         Share of the true cells' time (frames, all cells together) that each spends in the one found track that holds
         most of it.
     track_fragments
         Mean number of found tracks of a true cell, of those that are found at all.
+    track_switches
+        How often the found track that holds a true cell changes from one sight of it to the next.
+    track_switch_share
+        Those among all steps from one sight to the next.
     track_mixed_share
         Share of the found tracks that hold more than one true cell.
+    true_kept_share
+        Share of the true cells' time that belongs to cells which the used frames show over at least 100 min.
+    track_kept_share
+        Share of the true cells' time that found tracks of at least 100 min hold.
+    mean_speed_error
+        Signed relative difference of the mean speeds from one sight to the next: all steps over all time.
     lag_speed_error
-        Signed relative difference of the mean speeds over 10 min, over all pairs of sights of a track that far apart
-        and off the border. NaN where no frames are 10 min apart.
+        Signed relative difference of the mean speeds over 10 min, over all pairs of sights of a track that far apart.
+        NaN where no frames are 10 min apart.
+    movement_error
+        Signed relative difference of the total movement, the sum of all steps of all tracks.
     """
 
     true_tracks: int
+    track_count_error: float
+    track_length_error: float
     track_longest_share: float
     track_fragments: float
+    track_switches: int
+    track_switch_share: float
     track_mixed_share: float
+    true_kept_share: float
+    track_kept_share: float
+    mean_speed_error: float
     lag_speed_error: float
+    movement_error: float
+
+
+@dataclass(frozen=True)
+class _Sights:
+    """Sights of cells, sorted by who is seen and when; (n,) each."""
+
+    who: NDArray[np.int64]
+    frame: NDArray[np.int64]
+    place_um: Floats
+    inside: NDArray[np.bool_]
 
 
 def score_tracks(cells: Table, matches: list[FrameMatch], truth: Truth, scene: int) -> TrackScore:
@@ -61,54 +99,114 @@ def score_tracks(cells: Table, matches: list[FrameMatch], truth: Truth, scene: i
     scene
         Which scene.
     """
+    rows = truth.scene(truth.frames, scene)
+    minutes = np.full(int(rows["frame"].max(initial=-1)) + 1, NAN)
+    minutes[rows["frame"]] = rows["time_s"] / 60
+    frames = [match.frame for match in matches]
+    true = truth.scene(truth.tracks, scene)
+    true_um = np.stack([true["y_px"], true["x_px"]], axis=-1) * truth.pixel_size_um
+    found_um = np.stack([floats(cells["registered_y_um"]), floats(cells["registered_x_um"])], axis=-1)
+    right = _sights(true["cell"], true["frame"], true_um, true["touches_border"], frames)
+    found = _sights(cells["track"], cells["frame"], found_um, cells["touches_border"], frames)
+
+    seen = Counter(np.concatenate([match.true for match in matches]).tolist() if matches else ())
+    n_seen = sum(seen.values())
+    cell, track = _linked(cells, matches)
+    pairs = Counter(zip(cell.tolist(), track.tolist(), strict=True))
+    longest = {number: max(n for (one, _), n in pairs.items() if one == number) for number in set(cell.tolist())}
+    held = Counter(number for _, number in pairs)
+    same = np.diff(cell) == 0
+    switches = int((np.diff(track)[same] != 0).sum())
+    lasting = _durations(found, minutes)
+    kept = [number for number, duration in lasting.items() if duration >= KEPT_MIN]
+    true_lasting = _durations(_of_matches(matches), minutes)
+    n_kept = sum(seen[number] for number, duration in true_lasting.items() if duration >= KEPT_MIN)
+    found_way, found_time = _steps(found, minutes)
+    true_way, true_time = _steps(right, minutes)
+    return TrackScore(
+        true_tracks=len(seen),
+        track_count_error=ratio(len(lasting) - len(seen), len(seen)),
+        track_length_error=_relative(_mean(lasting.values()), _mean(true_lasting.values())),
+        track_longest_share=ratio(sum(longest.values()), n_seen),
+        track_fragments=ratio(len(pairs), len(longest)),
+        track_switches=switches,
+        track_switch_share=ratio(switches, int(same.sum())),
+        track_mixed_share=ratio(sum(n > 1 for n in held.values()), len(held)),
+        true_kept_share=ratio(n_kept, n_seen),
+        track_kept_share=ratio(int(np.isin(track, kept).sum()), n_seen),
+        mean_speed_error=_relative(ratio(found_way, found_time), ratio(true_way, true_time)),
+        lag_speed_error=_relative(_lag_speed(found, minutes), _lag_speed(right, minutes)),
+        movement_error=_relative(found_way, true_way),
+    )
+
+
+def _linked(cells: Table, matches: list[FrameMatch]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """True cell and found track of every sight that both have, sorted by true cell and frame."""
     track_of = {
         (int(frame), int(cell)): int(track)
         for frame, cell, track in zip(cells["frame"], cells["cell"], cells["track"], strict=True)
     }
-    seen: Counter[int] = Counter()
-    tracks: defaultdict[int, Counter[int]] = defaultdict(Counter)
-    held: defaultdict[int, set[int]] = defaultdict(set)
+    links: list[tuple[int, int, int]] = []
     for match in matches:
-        seen.update(match.true.tolist())
         for row, column in match.pairs[match.iou >= LINK_IOU].tolist():
             track = track_of.get((match.frame, int(match.found[column])))
             if track is not None:
-                tracks[int(match.true[row])][track] += 1
-                held[track].add(int(match.true[row]))
-    longest = sum(max(counts.values()) for counts in tracks.values())
-    return TrackScore(
-        true_tracks=len(seen),
-        track_longest_share=ratio(longest, sum(seen.values())),
-        track_fragments=ratio(sum(len(counts) for counts in tracks.values()), len(tracks)),
-        track_mixed_share=ratio(sum(len(cells) > 1 for cells in held.values()), len(held)),
-        lag_speed_error=_speed_error(cells, [match.frame for match in matches], truth, scene),
+                links.append((int(match.true[row]), match.frame, track))
+    table = np.array(sorted(links), np.int64).reshape(-1, 3)
+    return table[:, 0], table[:, 2]
+
+
+def _sights(
+    who: NDArray[Any], frame: NDArray[Any], place_um: Floats, border: NDArray[Any], frames: list[int]
+) -> _Sights:
+    chosen = np.flatnonzero(np.isin(frame, frames) & np.isfinite(place_um).all(axis=1))
+    chosen = chosen[np.lexsort((frame[chosen], who[chosen]))]
+    return _Sights(
+        who[chosen].astype(np.int64), frame[chosen].astype(np.int64), place_um[chosen], ~border[chosen].astype(bool)
     )
 
 
-def _speed_error(cells: Table, frames: list[int], truth: Truth, scene: int) -> float:
-    rows = truth.scene(truth.frames, scene)
-    minutes = np.full(int(rows["frame"].max(initial=-1)) + 1, NAN)
-    minutes[rows["frame"]] = rows["time_s"] / 60
-    true = truth.scene(truth.tracks, scene)
-    place = np.stack([true["y_px"], true["x_px"]], axis=-1) * truth.pixel_size_um
-    inside = ~true["touches_border"] & np.isin(true["frame"], frames)
-    right = _lag_speed(true["cell"][inside], true["frame"][inside], place[inside], minutes)
-    place = np.stack([floats(cells["registered_y_um"]), floats(cells["registered_x_um"])], axis=-1)
-    inside = ~cells["touches_border"].astype(bool) & np.isin(cells["frame"], frames) & np.isfinite(place).all(axis=1)
-    found = _lag_speed(cells["track"][inside], cells["frame"][inside], place[inside], minutes)
-    return ratio(found - right, right)
+def _of_matches(matches: list[FrameMatch]) -> _Sights:
+    """True cells as the label images show them, without places."""
+    who = np.concatenate([match.true for match in matches]) if matches else np.empty(0, np.int64)
+    frame = np.repeat([match.frame for match in matches], [len(match.true) for match in matches])
+    nowhere = np.zeros((len(who), 2))
+    return _sights(who, frame, nowhere, np.zeros(len(who), np.bool_), [match.frame for match in matches])
 
 
-def _lag_speed(who: NDArray[Any], frame: NDArray[Any], place_um: Floats, minutes: Floats) -> float:
+def _durations(sights: _Sights, minutes: Floats) -> dict[int, float]:
+    """Minutes from the first sight of each one to the last."""
+    numbers, first = np.unique(sights.who, return_index=True)
+    last = np.append(first, len(sights.who))[1:] - 1
+    times = minutes[sights.frame]
+    return dict(zip(numbers.tolist(), (times[last] - times[first]).tolist(), strict=True))
+
+
+def _steps(sights: _Sights, minutes: Floats) -> tuple[float, float]:
+    """Way in um and time in min of all steps from one sight to the next, both off the border."""
+    step = (np.diff(sights.who) == 0) & sights.inside[1:] & sights.inside[:-1]
+    way = np.hypot(*np.diff(sights.place_um, axis=0).T)[step]
+    return float(way.sum()), float(np.diff(minutes[sights.frame])[step].sum())
+
+
+def _lag_speed(sights: _Sights, minutes: Floats) -> float:
     """Mean distance between sights of the same one that lie the lag apart, over the lag; um/min."""
     steps = np.diff(minutes[np.isfinite(minutes)])
     tolerance = 0.25 * float(np.median(steps)) if steps.size else 0.0
     total, number = 0.0, 0
-    for one in np.unique(who).tolist():
-        mine = np.flatnonzero(who == one)
-        at = minutes[frame[mine].astype(np.int64)]
+    for one in np.unique(sights.who).tolist():
+        mine = np.flatnonzero((sights.who == one) & sights.inside)
+        at = minutes[sights.frame[mine]]
         earlier, later = np.nonzero(np.abs(at[None] - at[:, None] - LAG_MIN) <= tolerance)
-        apart = place_um[mine[later]] - place_um[mine[earlier]]
+        apart = sights.place_um[mine[later]] - sights.place_um[mine[earlier]]
         total += float(np.hypot(apart[:, 0], apart[:, 1]).sum())
         number += len(apart)
     return total / number / LAG_MIN if number else NAN
+
+
+def _mean(values: Any) -> float:
+    return of(np.mean, np.array([*values], np.float64))
+
+
+def _relative(found: float, right: float) -> float:
+    return ratio(found - right, right)

@@ -80,8 +80,10 @@ def test_run_without_error_has_a_perfect_score(truth: Truth) -> None:
     assert cells.cell_dice == cells.cell_f1 == cells.cell_miou == 1.0
     assert cells.cell_split_share == cells.cell_merge_share == 0.0
     assert (tracks.true_tracks, tracks.track_longest_share, tracks.track_fragments) == (2, 1.0, 1.0)
-    assert tracks.track_mixed_share == 0.0
+    assert (tracks.track_mixed_share, tracks.track_switches, tracks.track_switch_share) == (0.0, 0, 0.0)
+    assert (tracks.track_count_error, tracks.track_length_error) == (0.0, 0.0)
     assert tracks.lag_speed_error == pytest.approx(0.0)
+    assert tracks.mean_speed_error == tracks.movement_error == pytest.approx(0.0)
 
 
 def test_figures_are_flat_in_the_document(truth: Truth) -> None:
@@ -280,11 +282,56 @@ def test_broken_and_swapped_tracks(truth: Truth) -> None:
     tracks = parts(only(run, truth))[4]
     assert tracks.track_longest_share == pytest.approx((11 + 8) / 22)
     assert (tracks.track_fragments, tracks.track_mixed_share) == (1.5, 0.0)
+    assert (tracks.track_switches, tracks.track_switch_share) == (1, 1 / 20)
+    assert tracks.track_count_error == 0.5
+    assert tracks.track_length_error == pytest.approx((20 + 14 + 4) / 3 / 20 - 1)
+    # one of the ten steps of the cell that moves, and of the twenty of both, is in no track
+    assert tracks.movement_error == pytest.approx(-0.1)
+    assert tracks.mean_speed_error == pytest.approx(0.9 / 0.95 - 1)
     late = cells["frame"] >= 8
     cells["track"][late] = 3 - cells["cell"][late]
     tracks = parts(only(run, truth))[4]
     assert tracks.track_longest_share == pytest.approx(16 / 22)
     assert (tracks.track_fragments, tracks.track_mixed_share) == (2.0, 1.0)
+    assert (tracks.track_switches, tracks.track_switch_share) == (2, 2 / 20)
+    assert tracks.track_count_error == 0.0
+
+
+def test_kept_time_is_that_of_tracks_of_100_min(tmp_path: Path) -> None:
+    truth = write_hand_made(tmp_path / "movie.truth")
+    truth.frames["time_s"][:] *= 5  # 100 min in all
+    run = matching_run(truth)
+    tracks = parts(only(run, truth))[4]
+    assert tracks.true_kept_share == tracks.track_kept_share == 1.0
+    cells = run.tables["cells"]
+    cells["track"][(cells["cell"] == 2) & (cells["frame"] == 10)] = 3
+    tracks = parts(only(run, truth))[4]
+    assert (tracks.true_kept_share, tracks.track_kept_share) == (1.0, 0.5)
+    truth.frames["time_s"][:] *= 0.99
+    tracks = parts(only(run, truth))[4]
+    assert (tracks.true_kept_share, tracks.track_kept_share) == (0.0, 0.0)
+
+
+def test_speeds_are_of_cells_off_the_border_and_bridge_unused_frames(truth: Truth) -> None:
+    run = matching_run(truth)
+    run.tables["cells"]["touches_border"][:N_FRAMES] = True  # the one that lies still
+    tracks = parts(only(run, truth))[4]
+    assert tracks.mean_speed_error == tracks.lag_speed_error == pytest.approx(1.0)
+    assert tracks.movement_error == pytest.approx(0.0)
+    run.tables["cells"]["touches_border"][:] = False
+    run.frames["usable"][4] = False
+    tracks = parts(only(run, truth))[4]
+    assert (tracks.mean_speed_error, tracks.movement_error) == pytest.approx((0.0, 0.0))
+    assert tracks.track_switch_share == 0.0
+
+
+def test_run_without_any_cell_has_no_speed_and_no_movement(truth: Truth) -> None:
+    run = matching_run(truth)
+    tables = {**run.tables, "cells": {name: column[:0] for name, column in run.tables["cells"].items()}}
+    blank = replace(relabelled(run, lambda image: image.fill(0)), tables=tables)
+    tracks = parts(only(blank, truth))[4]
+    assert (tracks.track_count_error, tracks.track_longest_share, tracks.movement_error) == (-1.0, 0.0, -1.0)
+    assert np.isnan([tracks.track_length_error, tracks.track_switch_share, tracks.mean_speed_error]).all()
 
 
 def test_speed_is_compared_over_ten_minutes(truth: Truth) -> None:
