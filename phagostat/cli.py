@@ -20,7 +20,7 @@ from typing import Any
 import click
 
 from phagostat.model.errors import PhagostatError, SettingsError, SourceError, StoreError
-from phagostat.report.selection import KINDS
+from phagostat.report.selection import KINDS, MOVIE_KINDS
 from phagostat.settings import PROFILES, Settings
 from phagostat.settings_text import read_settings, settings_table, settings_toml
 
@@ -377,10 +377,18 @@ def report(output: Path, destination: Path | None, movies: bool, quiet: bool, as
 @click.option("--scenes", help="Scenes, such as 0,2,5-7 (default: all).")
 @click.option("--frames", help="Frames, such as 0-49 (default: all).")
 @click.option("--force", is_flag=True, help="Replace what an earlier export wrote there.")
-@click.option("--movie", "movie_kind", type=click.Choice(("mp4", "webp")), default="mp4", show_default=True)
+@click.option(
+    "--movie",
+    "movie_kinds",
+    multiple=True,
+    default=MOVIE_KINDS[:1],
+    show_default=True,
+    type=click.Choice(MOVIE_KINDS),
+    help="What movies are written as; may be given several times.",
+)
 @click.option("--fps", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True)
 @click.option("--every", type=click.IntRange(min=1), default=1, show_default=True, help="Movies: every n-th frame.")
-@click.option("--width-px", type=click.IntRange(min=16), help="Movies: width (default: that of the image).")
+@click.option("--width-px", type=click.IntRange(min=16), help="Movies: width (default: the image's; GIF: at most 480).")
 @click.option("--ctc", "ctc_layout", type=click.Choice(("results", "truth")), default="results", show_default=True)
 @click.option("--images/--no-images", default=True, show_default=True, help="Released layout: pictures as well.")
 @_voice_options
@@ -391,7 +399,7 @@ def export(
     scenes: str | None,
     frames: str | None,
     force: bool,
-    movie_kind: str,
+    movie_kinds: tuple[str, ...],
     fps: float,
     every: int,
     width_px: int | None,
@@ -407,7 +415,7 @@ def export(
 
     options = ExportOptions(
         released_images=images,
-        movie_suffixes=(f".{movie_kind}",),
+        movie_suffixes=tuple(f".{kind}" for kind in dict.fromkeys(movie_kinds)),
         fps=fps,
         every=every,
         width_px=width_px,

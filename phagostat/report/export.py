@@ -21,7 +21,7 @@ from phagostat.report.ctc import LAYOUTS, CtcLayout, tracks_of, write_ctc
 from phagostat.report.destinations import MARK, check_free, check_outside_outputs, whole_folder, write_mark
 from phagostat.report.finished import FinishedOutput
 from phagostat.report.images import write_pngs, write_tiffs
-from phagostat.report.movies import check_movie_options, write_movie
+from phagostat.report.movies import SUFFIXES, check_movie_options, write_movie
 from phagostat.report.released import has_tracks, write_released_images, write_released_tables
 from phagostat.report.selection import KINDS, Kind
 from phagostat.store.manifest import package_version
@@ -39,7 +39,7 @@ class ExportOptions:
     released_images
         Whether the released layout has its pictures, or its tables alone.
     movie_suffixes
-        Kinds of movies: ``.mp4``, ``.webp``, or both.
+        Kinds of movies: ``.mp4``, ``.webp``, ``.gif``, or several.
     fps, every, width_px, registered
         Of movies: :func:`phagostat.report.movies.write_movie`.
     ctc_layout
@@ -178,7 +178,9 @@ def _checked_kinds(kinds: Sequence[str], options: ExportOptions) -> tuple[Kind, 
         )
     if "movie" in kinds:
         if not options.movie_suffixes:
-            raise SettingsError("no kind of movie is chosen", where="movie kinds", remedy="choose .mp4 or .webp")
+            raise SettingsError(
+                "no kind of movie is chosen", where="movie kinds", remedy=f"choose {' or '.join(SUFFIXES)}"
+            )
         for suffix in options.movie_suffixes:
             check_movie_options(Path(f"movie{suffix}"), fps=options.fps, every=options.every, width_px=options.width_px)
     return tuple(kind for kind in KINDS if kind in kinds)

@@ -1,4 +1,4 @@
-"""Movies of a scene's overlays: MP4 (H.264) to show, animated WebP to put into a page."""
+"""Movies of a scene's overlays: MP4 (H.264) to show, animated WebP to put into a page, GIF for what takes neither."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from PIL import Image
 from phagostat.model.errors import SettingsError, StoreError
 from phagostat.report.destinations import whole_file
 from phagostat.report.finished import FinishedOutput
+from phagostat.report.gif import DEFAULT_WIDTH_PX, MAX_WIDTH_PX, write_gif
+from phagostat.report.gif import MAX_FPS as MAX_GIF_FPS
 from phagostat.report.overlays import Picture, check_width, overlay_frame
+from phagostat.report.selection import MOVIE_KINDS
 
 Encoder = Callable[[Path, Callable[[int], Picture], int, float], None]
 
-SUFFIXES: Final = (".mp4", ".webp")
+SUFFIXES: Final = tuple(f".{kind}" for kind in MOVIE_KINDS)
 MAX_FPS: Final = 120.0
 MP4_QUALITY: Final = 22
 """Constant rate factor of H.264: 18 cannot be told from the original, 23 is the encoder's default."""
@@ -50,13 +53,14 @@ def write_movie(
     scene
         Index of the scene.
     path
-        The movie; its suffix, ``.mp4`` or ``.webp``, says which kind. A file that is there is replaced.
+        The movie; its suffix, of :data:`SUFFIXES`, says which kind. A file that is there is replaced.
     fps
-        Frames shown a second.
+        Frames shown a second. A GIF's frames last whole hundredths of a second.
     every
         Show every n-th frame only.
     width_px
-        Width of the movie; the analysis grid's where None. MP4 pads odd sizes by a row or column.
+        Width of the movie; the analysis grid's where None, of a GIF at most
+        :data:`phagostat.report.gif.DEFAULT_WIDTH_PX`. MP4 pads odd sizes by a row or column.
     frames
         Those of these frames; all where None.
     registered
@@ -80,6 +84,8 @@ def write_movie(
     shown = list(range(len(output.scene(scene).frames)) if frames is None else frames)[::every]
     if not shown:
         raise SettingsError("no frames are left for a movie", where=f"{output.path} scene {scene}", found="none")
+    if encode is write_gif and width_px is None:
+        width_px = min(output.scene(scene).shape_yx[1], DEFAULT_WIDTH_PX)
 
     def picture(position: int) -> Picture:
         drawn = overlay_frame(output, scene, shown[position], registered=registered, width_px=width_px, legend=True)
@@ -99,7 +105,8 @@ def check_movie_options(path: Path, *, fps: float, every: int, width_px: int | N
     SettingsError
         If an option is out of range, or what writes such movies is not installed.
     """
-    encode = {".mp4": _write_mp4, ".webp": _write_webp}.get(path.suffix.lower())
+    encoders: dict[str, Encoder] = {".mp4": _write_mp4, ".webp": _write_webp, ".gif": write_gif}
+    encode = encoders.get(path.suffix.lower())
     if encode is None:
         raise SettingsError(
             "no movie of this kind can be written",
@@ -107,11 +114,21 @@ def check_movie_options(path: Path, *, fps: float, every: int, width_px: int | N
             found=path.suffix,
             remedy=f"choose {' or '.join(SUFFIXES)}",
         )
-    if not 0 < fps <= MAX_FPS:
-        raise SettingsError("a movie cannot have this speed", where="fps", found=fps, remedy="choose 0.1 to 120")
+    fastest = MAX_GIF_FPS if encode is write_gif else MAX_FPS
+    if not 0 < fps <= fastest:
+        raise SettingsError(
+            "a movie cannot have this speed", where="fps", found=fps, remedy=f"choose 0.1 to {fastest:g}"
+        )
     if every < 1:
         raise SettingsError("every n-th frame needs a whole n", where="every", found=every, remedy="choose 1 or more")
     check_width(width_px)
+    if encode is write_gif and width_px is not None and width_px > MAX_WIDTH_PX:
+        raise SettingsError(
+            "a GIF cannot have this width",
+            where="width_px",
+            found=width_px,
+            remedy=f"choose at most {MAX_WIDTH_PX}, or MP4 or WebP, which code wide movies far better",
+        )
     if encode is _write_mp4:
         _pyav()
     return encode

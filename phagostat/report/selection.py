@@ -1,4 +1,4 @@
-"""What is meant: kinds of export, scenes, frames."""
+"""What is meant: kinds of export and of movies, scenes, frames."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from phagostat.model.errors import SettingsError
 Kind = Literal["csv", "released", "tiff", "png", "movie", "ctc"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 """What an export can write."""
+
+MovieKind = Literal["mp4", "webp", "gif"]
+MOVIE_KINDS: Final[tuple[MovieKind, ...]] = get_args(MovieKind)
+"""What a movie can be written as; its file has this suffix."""
 
 
 def parse_numbers(text: str | None, option: str) -> tuple[int, ...] | None:

@@ -11,13 +11,14 @@ import pytest
 from PIL import Image
 
 from phagostat.model.errors import SettingsError, StoreError
-from phagostat.report.movies import write_movie
-from phagostat.report.overlays import overlay_frame
+from phagostat.report import gif
+from phagostat.report.movies import SUFFIXES, write_movie
+from phagostat.report.overlays import AGGREGATES, CELLS, overlay_frame
 
 WIDTH = 161  # odd, and so is its height
 
 
-@pytest.fixture(params=[".mp4", ".webp"])
+@pytest.fixture(params=SUFFIXES)
 def suffix(request):
     if request.param == ".mp4":
         pytest.importorskip("av")
@@ -33,7 +34,7 @@ def frames_of(path) -> tuple[list[np.ndarray], float]:
                 opened.seek(k)
                 shown.append(np.asarray(opened.convert("RGB")))
             return shown, 1000 / opened.info["duration"]
-    capture = cv2.VideoCapture(str(path))
+    capture = cv2.VideoCapture(str(path))  # FFmpeg: Pillow writes the GIFs
     shown = []
     while True:
         there, frame = capture.read()
@@ -77,7 +78,7 @@ def test_every_nth_of_chosen_frames(output, tmp_path, suffix):
 def test_a_movie_of_one_frame(output, tmp_path, suffix):
     path = tmp_path / f"movie{suffix}"
     assert write_movie(output, 1, path, frames=[1], width_px=WIDTH) == 1
-    frame = cv2.imread(str(path))[..., ::-1] if suffix == ".webp" else frames_of(path)[0][0]
+    frame = frames_of(path)[0][0] if suffix == ".mp4" else cv2.imread(str(path))[..., ::-1]
     expected = overlay_frame(output, 1, 1, width_px=WIDTH, legend=True)
     assert np.abs(frame[: expected.shape[0], :WIDTH].astype(int) - expected).mean() < 8
 
@@ -125,9 +126,43 @@ def test_bad_options_are_one_sentence_and_leave_nothing(output, tmp_path, option
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_gif_has_its_own_limits(output, tmp_path):
+    for options, sentence in (({"fps": 60}, r"choose 0\.1 to 50"), ({"width_px": 1025}, "at most 1024")):
+        with pytest.raises(SettingsError, match=sentence):
+            write_movie(output, 0, tmp_path / "m.gif", **options)
+    assert list(tmp_path.iterdir()) == []
+    write_movie(output, 0, tmp_path / "m.gif", frames=[0, 1], fps=30)
+    with Image.open(tmp_path / "m.gif") as opened:
+        assert opened.width == min(gif.DEFAULT_WIDTH_PX, output.scene(0).shape_yx[1])
+        assert opened.info["loop"] == 0
+        opened.seek(1)
+        assert opened.info["duration"] == 30  # ms: 33 cannot be said
+
+
+def test_a_gif_keeps_to_its_greys_and_marks_however_long_it_runs(tmp_path):
+    """What is left as it is never drifts from what should be shown, and what has changed is shown."""
+    rng = np.random.default_rng(0)
+    ramp = np.linspace(0, 255, 40 * 50).reshape(40, 50)
+    pictures = []
+    for k in range(30):  # greys that creep up and jitter, and a mark that wanders
+        grey = np.clip(ramp + k / 2 + rng.normal(0, 3, ramp.shape), 0, 255).round().astype(np.uint8)
+        picture = np.repeat(grey[..., None], 3, axis=2)
+        picture[5:9, k : k + 6] = CELLS
+        picture[20:24, 40 - k : 46 - k] = AGGREGATES
+        pictures.append(picture)
+    pictures.append(pictures[-1])
+    gif.write_gif(tmp_path / "m.gif", lambda k: pictures[k], len(pictures), 10)
+    shown, fps = frames_of(tmp_path / "m.gif")
+    assert (len(shown), fps) == (31, pytest.approx(10))
+    for frame, picture in zip(shown, pictures, strict=True):
+        assert np.abs(frame.astype(int) - picture).max() <= 2 * 255 / 63 + 3  # a step kept, and one of rounding
+    plain = sum(len(gif._coded(gif._indices(p), 100)) for p in pictures)
+    assert (tmp_path / "m.gif").stat().st_size < 0.8 * plain
+
+
 def test_unknown_kinds_and_missing_encoders_are_said(output, tmp_path, monkeypatch):
-    with pytest.raises(SettingsError, match=r"\(found: \.gif\); choose \.mp4 or \.webp"):
-        write_movie(output, 0, tmp_path / "m.gif")
+    with pytest.raises(SettingsError, match=r"\(found: \.avi\); choose \.mp4 or \.webp or \.gif"):
+        write_movie(output, 0, tmp_path / "m.avi")
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(SettingsError, match=r"MP4 needs PyAV .*install it with pip"):
         write_movie(output, 0, tmp_path / "m.mp4")
