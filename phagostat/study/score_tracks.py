@@ -57,6 +57,8 @@ class TrackScore:
         NaN where no frames are 10 min apart.
     movement_error
         Signed relative difference of the total movement, the sum of all steps of all tracks.
+    true_mean_speed_um_per_min, true_lag_speed_um_per_min
+        What the errors of the speeds are relative to: speeds of the centroids of the true outlines.
     """
 
     true_tracks: int
@@ -72,6 +74,8 @@ class TrackScore:
     mean_speed_error: float
     lag_speed_error: float
     movement_error: float
+    true_mean_speed_um_per_min: float
+    true_lag_speed_um_per_min: float
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,7 @@ def score_tracks(cells: Table, matches: list[FrameMatch], truth: Truth, scene: i
     n_kept = sum(seen[number] for number, duration in true_lasting.items() if duration >= KEPT_MIN)
     found_way, found_time = _steps(found, minutes)
     true_way, true_time = _steps(right, minutes)
+    true_speed, true_lag_speed = ratio(true_way, true_time), _lag_speed(right, minutes)
     return TrackScore(
         true_tracks=len(seen),
         track_count_error=ratio(len(lasting) - len(seen), len(seen)),
@@ -134,9 +139,11 @@ def score_tracks(cells: Table, matches: list[FrameMatch], truth: Truth, scene: i
         track_mixed_share=ratio(sum(n > 1 for n in held.values()), len(held)),
         true_kept_share=ratio(n_kept, n_seen),
         track_kept_share=ratio(int(np.isin(track, kept).sum()), n_seen),
-        mean_speed_error=_relative(ratio(found_way, found_time), ratio(true_way, true_time)),
-        lag_speed_error=_relative(_lag_speed(found, minutes), _lag_speed(right, minutes)),
+        mean_speed_error=_relative(ratio(found_way, found_time), true_speed),
+        lag_speed_error=_relative(_lag_speed(found, minutes), true_lag_speed),
         movement_error=_relative(found_way, true_way),
+        true_mean_speed_um_per_min=true_speed,
+        true_lag_speed_um_per_min=true_lag_speed,
     )
 
 

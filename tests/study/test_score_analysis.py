@@ -84,6 +84,8 @@ def test_run_without_error_has_a_perfect_score(truth: Truth) -> None:
     assert (tracks.track_count_error, tracks.track_length_error) == (0.0, 0.0)
     assert tracks.lag_speed_error == pytest.approx(0.0)
     assert tracks.mean_speed_error == tracks.movement_error == pytest.approx(0.0)
+    # one lies still, the other moves by 0.2 um in 2 min
+    assert tracks.true_mean_speed_um_per_min == tracks.true_lag_speed_um_per_min == pytest.approx(0.05)
 
 
 def test_figures_are_flat_in_the_document(truth: Truth) -> None:
