@@ -289,6 +289,14 @@ class QualitySettings(_Group):
         description="largest share of blurred frames among those that were acquired",
         source="published criterion",
     )
+    max_unusable_percent: float = Field(
+        default=25.0,
+        ge=0,
+        le=100,
+        unit="%",
+        description="largest share of frames that cannot be used for any reason, missing ones included; 100: not asked",
+        source="ours: the two published criteria accept a scene of which hardly a frame could be registered",
+    )
 
 
 class CellSettings(_Group):

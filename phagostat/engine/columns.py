@@ -46,6 +46,9 @@ FRAME_COLUMNS = (
     Column("focus_reason", _TEXT, "", "why the frame is not usable, in words"),
     Column("sharpness_ratio", _FLOAT, "", "sharpness relative to the last accepted frames"),
     Column("ramp_ratio", _FLOAT, "", "sharpness relative to the best accepted frame of the last half hour"),
+    Column(
+        "matched_ratio", _FLOAT, "", "share of the reference aggregates that show, relative to the last accepted frames"
+    ),
     Column("median_counts", _FLOAT, "counts", "median of the aggregate channel"),
     Column("high_counts", _FLOAT, "counts", "99.9 percentile of the aggregate channel"),
     Column("saturated_fraction", _FLOAT, "", "share of saturated pixels of the aggregate channel"),
@@ -82,6 +85,7 @@ SCENE_COLUMNS = (
     Column("frames_blurred", _INT, "", "number of acquired frames that are out of focus"),
     Column("frames_unusable", _INT, "", "number of acquired frames that have no shift and are not blurred"),
     Column("blurred_fraction", _FLOAT, "", "share of blurred frames among the acquired ones"),
+    Column("unusable_fraction", _FLOAT, "", "share of all frames that cannot be used: missing, blurred, unregistered"),
     Column(
         "ledger_verdict",
         _TEXT,

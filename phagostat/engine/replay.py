@@ -37,6 +37,8 @@ def blur_verdicts(job: Job, scene: int, frames: Sequence[FrameEntries], about: M
             time_s=float(frame) if times is None else times[frame],
             verdict=entries["measures"].verdict,
             sharpness=entries["measures"].record.get("sharpness"),
+            matched_aggregates=entries["territories"].record.get("aggregates_shown"),
+            expected_aggregates=entries["territories"].record.get("aggregates_expected"),
         )
         for frame, entries in enumerate(frames)
     ]

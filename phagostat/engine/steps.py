@@ -146,9 +146,10 @@ ANALYSIS_STEPS: tuple[Step, ...] = (
     ),
     Step(
         "territories",
-        1,
+        2,
         Scope.FRAME,
         needs=("reference", "threshold", "measures", "aggregates"),
+        settings=lambda _: ("aggregates.min_area_um2",),
         facts=("roles", "reduction", "pixel_size_um"),
     ),
     Step(
@@ -158,7 +159,14 @@ ANALYSIS_STEPS: tuple[Step, ...] = (
         needs=("reference", "threshold", "measures", "aggregates"),
         facts=("roles", "reduction", "pixel_size_um"),
     ),
-    Step("verdicts", 1, Scope.FOLD, needs=("reference", "measures"), settings=lambda _: ("blur",), facts=("times",)),
+    Step(
+        "verdicts",
+        2,
+        Scope.FOLD,
+        needs=("reference", "measures", "territories"),
+        settings=lambda _: ("blur",),
+        facts=("times",),
+    ),
     Step("usable", 1, Scope.FOLD, needs=("measures", "verdicts")),
     Step(
         "cells",

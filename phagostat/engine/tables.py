@@ -137,7 +137,7 @@ def _frame_records(job: Job, log: CommitLog, folded: Mapping[Place, Folded], sce
                 "focus": judged.get("focus"),
                 "usable": verdict is not None and verdict.verdict == "usable",
                 "focus_reason": judged.get("reason"),
-                **{name: judged.get(name) for name in ("sharpness_ratio", "ramp_ratio")},
+                **{name: judged.get(name) for name in ("sharpness_ratio", "ramp_ratio", "matched_ratio")},
             }
         )
     return records
@@ -177,7 +177,11 @@ def _scene_record(job: Job, log: CommitLog, scene: int, frames: Sequence[Mapping
     accepted: bool | None
     accepted, why = judge(
         quality,
-        QualityOptions(max_shift_px=limits.max_shift_px, max_blurred_fraction=limits.max_blurred_percent / 100),
+        QualityOptions(
+            max_shift_px=limits.max_shift_px,
+            max_blurred_fraction=limits.max_blurred_percent / 100,
+            max_unusable_fraction=limits.max_unusable_percent / 100,
+        ),
     )
     known = job.known.has_aggregates
     if not known:
@@ -198,6 +202,7 @@ def _scene_record(job: Job, log: CommitLog, scene: int, frames: Sequence[Mapping
         "frames_blurred": quality.n_blurred if known else None,
         "frames_unusable": quality.n_unusable,
         "blurred_fraction": json_number(quality.blurred_fraction) if known else None,
+        "unusable_fraction": json_number(quality.unusable_fraction),
         "ledger_verdict": _verdict(eaten) if known else NO_CHANNEL,
         **{
             name: None if eaten is None else eaten.record.get(name)

@@ -22,10 +22,14 @@ class QualityOptions:
         Largest shift along an axis against the reference, native pixels.
     max_blurred_fraction
         Largest share of blurred frames among those that were acquired.
+    max_unusable_fraction
+        Largest share of frames that cannot be used for any reason (missing, black, unregistered, blurred ...) among
+        all frames; 1 to leave it out.
     """
 
     max_shift_px: float = 50.0
     max_blurred_fraction: float = 0.05
+    max_unusable_fraction: float = 0.25
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,12 @@ class SceneQuality:
         acquired = self.n_frames - self.n_missing
         return self.n_blurred / acquired if acquired else float("nan")
 
+    @property
+    def unusable_fraction(self) -> float:
+        """Share of frames that cannot be used for any reason; NaN without frames."""
+        lost = self.n_missing + self.n_blurred + self.n_unusable
+        return lost / self.n_frames if self.n_frames else float("nan")
+
 
 def step(state: SceneQuality, record: QualityRecord) -> SceneQuality:
     """Count one frame more."""
@@ -129,9 +139,15 @@ def judge(quality: SceneQuality, options: QualityOptions | None = None) -> tuple
     blurred = (
         f"{100 * quality.blurred_fraction:.1f} % of the frames blurred (limit {100 * limits.max_blurred_fraction:g} %)"
     )
+    lost = (
+        f"{100 * quality.unusable_fraction:.1f} % of all frames unusable "
+        f"(limit {100 * limits.max_unusable_fraction:g} %)"
+    )
     broken = []
     if quality.max_shift_px > limits.max_shift_px:
         broken.append(shift)
     if quality.blurred_fraction > limits.max_blurred_fraction:
         broken.append(blurred)
-    return not broken, "; ".join(broken or (shift, blurred))
+    if quality.unusable_fraction > limits.max_unusable_fraction:
+        broken.append(lost)
+    return not broken, "; ".join(broken or (shift, blurred, lost))

@@ -38,6 +38,8 @@ class Territories:
         Aggregate of each of those pixels, label minus 1.
     size_px : (n,) int64
         Number of pixels of each territory.
+    area_px : (n,) int64
+        Number of pixels of each aggregate's footprint.
     touches_border : (n,) bool
         Whether the territory reaches the edge of the reference frame: part of the aggregate may lie beyond.
     """
@@ -48,6 +50,7 @@ class Territories:
     x_px: NDArray[np.int32]
     index: NDArray[np.intp]
     size_px: NDArray[np.int64]
+    area_px: NDArray[np.int64]
     touches_border: NDArray[np.bool_]
 
 
@@ -92,7 +95,14 @@ def prepare_territories(
         edge[line] = True
     light = reference_frame.astype(np.float32) - np.float32(background)
     return Territories(
-        image, light, y.astype(np.int32), x.astype(np.int32), index, np.bincount(index, minlength=n), edge[1:]
+        image,
+        light,
+        y.astype(np.int32),
+        x.astype(np.int32),
+        index,
+        np.bincount(index, minlength=n),
+        np.bincount(labels.ravel(), minlength=n + 1)[1:],
+        edge[1:],
     )
 
 

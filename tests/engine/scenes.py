@@ -56,23 +56,24 @@ def _troubled() -> Mapping[int, SceneOverrides]:
     }
 
 
-def _first_frame(trouble: SceneOverrides) -> Mapping[int, SceneOverrides]:
+def _in_first_scene(trouble: SceneOverrides) -> Mapping[int, SceneOverrides]:
     base = _base()
     return {0: base | trouble, 1: base | SceneOverrides(n_frames=LENGTHS[1])}
 
 
 SCENARIOS: dict[str, Mapping[int, SceneOverrides]] = {
     "troubled": _troubled(),
-    "first frame blurred": _first_frame(say.blurred_burst(0, 1, sigma_px=6.0)),
-    "first frame black": _first_frame(say.black_frame(0)),
-    "first frame constant": _first_frame(say.constant_frame(0)),
-    "first frame missing": _first_frame(say.missing_frame(0)),
-    "first frame without cells": _first_frame(say.missing_plane(0, 1)),
-    "first window unusable": _first_frame(
+    "slightly blurred": _in_first_scene(say.blurred_burst(2, 1, sigma_px=1.2)),
+    "first frame blurred": _in_first_scene(say.blurred_burst(0, 1, sigma_px=6.0)),
+    "first frame black": _in_first_scene(say.black_frame(0)),
+    "first frame constant": _in_first_scene(say.constant_frame(0)),
+    "first frame missing": _in_first_scene(say.missing_frame(0)),
+    "first frame without cells": _in_first_scene(say.missing_plane(0, 1)),
+    "first window unusable": _in_first_scene(
         functools.reduce(lambda a, b: a | b, [say.black_frame(frame) for frame in range(5)])
     ),
     "still": dict.fromkeys(range(len(LENGTHS)), _base() | say.stage_path([(0.0, 0.0)] * max(LENGTHS))),
-    "nothing usable": _first_frame(SceneOverrides(black_frames=frozenset(range(max(LENGTHS))))),
+    "nothing usable": _in_first_scene(SceneOverrides(black_frames=frozenset(range(max(LENGTHS))))),
 }
 
 

@@ -290,6 +290,8 @@ def test_a_frame_that_fails_is_recorded_and_the_others_go_on(batch, tmp_path, mo
     assert failed[0]["aggregate_count"] is None
     others = [row for row in rows if row is not failed[0]]
     wanted = [row for row in frames_of(batch) if (row["scene"], row["frame"]) != (0, 1)]
+    for row in (*others, *wanted):
+        row.pop("matched_ratio")  # relative to the last accepted frames, of which the failed one shows no aggregates
     assert repr(others) == repr(wanted)  # NaN equals NaN
 
 
@@ -351,6 +353,7 @@ def test_blur_is_judged_from_committed_figures_and_nothing_else_is_done_for_it(b
     assert all(row["focus"] == "sharp" and row["usable"] for row in sharp)
     assert rows[0, 4]["focus"] == "unknown"
     assert not rows[0, 4]["usable"]
+    assert all(row["matched_ratio"] > 0.9 for row in sharp if row["frame"] > 0)
     # a limit that no frame can miss: verdicts change, no result of a frame is computed again
     _, layout = analyse(Movie(), tmp_path)
     assert differences(batch, layout) == []
@@ -358,6 +361,22 @@ def test_blur_is_judged_from_committed_figures_and_nothing_else_is_done_for_it(b
     assert report.computed == {}
     again = {(row["scene"], row["frame"]): row for row in frames_of(layout)}
     assert again[0, 2]["focus"] == "sharp"
+
+
+def test_a_doubtful_frame_is_judged_by_the_aggregates_that_it_lost(tmp_path):
+    movie, doubtful = Movie("slightly blurred"), {"certain_ratio": 0.1, "suspect_ratio": 0.9, "ramp_window_min": 0.0}
+
+    def judged(**groups):
+        _, layout = analyse(movie, tmp_path, blur=doubtful, **groups)
+        return {(row["scene"], row["frame"]): row for row in frames_of(layout)}[0, 2]
+
+    kept = judged()  # those large enough to be counted all show
+    assert kept["focus"] == "sharp"
+    assert kept["matched_ratio"] == 1.0
+    lost = judged(aggregates={"min_area_um2": 0.0})  # of the smallest many do not
+    assert lost["focus"] == "blurred"
+    assert lost["matched_ratio"] < 0.9
+    assert "of their aggregates show" in lost["focus_reason"]
 
 
 def test_criteria_of_quality_are_stated_and_changing_them_writes_tables_alone(tmp_path):

@@ -44,7 +44,19 @@ def test_missing_frames_are_no_blurred_ones():
     assert quality.n_missing == 30
     assert quality.n_unusable == 1
     assert quality.blurred_fraction == 0
-    assert judge(quality)[0]
+    assert judge(quality, QualityOptions(max_unusable_fraction=1.0))[0]
+
+
+def test_a_scene_of_which_hardly_a_frame_can_be_used_is_not_accepted():
+    lost = [QualityRecord(i, "unregistered", Focus.SHARP) for i in range(23)]
+    quality = fold([*lost, *(sharp(i) for i in range(23, 30))])
+    assert quality.blurred_fraction == 0
+    accepted, why = judge(quality)
+    assert not accepted
+    assert why == "76.7 % of all frames unusable (limit 25 %)"
+    few = fold([*lost[:3], *(sharp(i) for i in range(3, 30))])
+    assert judge(few)[0]
+    assert "10.0 % of all frames unusable" in judge(few)[1]
 
 
 def test_nothing_usable():

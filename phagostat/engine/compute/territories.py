@@ -15,6 +15,9 @@ from phagostat.kernels.aggregate_overlap import Territories, TerritoryMeasures, 
 from phagostat.model.acquisition import ChannelRole
 from phagostat.store.commits import WHOLE
 
+SHOWN_SHARE = 0.5
+"""Share of its area in the reference frame from which on an aggregate shows in a frame: blur takes the small ones."""
+
 Earlier = Mapping[str, Sequence[Result]]
 
 
@@ -35,9 +38,11 @@ def _step(table: str) -> StepFunction:
             columns: dict[str, NDArray[Any]] = {
                 name: np.ascontiguousarray(rows[name]) for name in rows.dtype.names or ()
             }
-            if table == "places":
-                columns["touches_border"] = _territories(context, reference, record).touches_border
-            return Result("ok", columns=columns)
+            if table == "overlaps":
+                return Result("ok", columns=columns)
+            of_reference = _territories(context, reference, record)
+            columns["touches_border"] = of_reference.touches_border
+            return Result("ok", _shown(context, rows, of_reference), columns=columns)
 
         return each_frame(frames, compute)
 
@@ -49,6 +54,17 @@ measure_places = _step("places")
 
 measure_overlaps = _step("overlaps")
 """Which labels lie in which territories."""
+
+
+def _shown(context: TaskContext, places: NDArray[np.void], territories: Territories) -> dict[str, Any]:
+    """How many of the reference aggregates inside this frame show in it: what the blur verdict asks for.
+
+    Those that are too small to be counted are left out: they lie at the threshold, and noise alone takes them.
+    """
+    smallest_px = context.job.settings.aggregates.min_area_um2 / context.job.known.analysis_pixel_size_um**2
+    inside = (places["valid_fraction"] == 1.0) & (territories.area_px >= smallest_px)
+    shown = places["area_px"] >= SHOWN_SHARE * territories.area_px
+    return {"aggregates_expected": int(inside.sum()), "aggregates_shown": int((inside & shown).sum())}
 
 
 def _of(
