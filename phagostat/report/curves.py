@@ -38,7 +38,7 @@ class Line:
     colour
         CSS colour.
     dashed
-        For scenes that do not keep to the criteria of quality.
+        For scenes that do not keep to the criteria of quality, and where a mean does not rest on all its scenes.
     strong
         For the mean.
     """
@@ -139,7 +139,9 @@ def curve_chart(
         f'text-anchor="middle">{escape(y_label)}</text>',
     ]
     for line in lines:
-        kind = "mean" if line.strong else "line dashed" if line.dashed else "line"
+        if not (np.isfinite(line.x) & np.isfinite(line.y)).any():
+            continue
+        kind = ("mean" if line.strong else "line") + (" dashed" if line.dashed else "")
         parts.append(
             f'<path class="{kind}" stroke="{line.colour}" d="{path_data(across(line.x), down(line.y))}">'
             f"<title>{escape(line.label)}</title></path>"

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from phagostat.engine.outputs import find_outputs
 from phagostat.model.errors import StoreError
@@ -18,9 +20,10 @@ from phagostat.report.background import acquisition_facts, setting_rows, version
 from phagostat.report.curves import MEAN, Line, curve_chart, number, scene_colour
 from phagostat.report.findings import Finding, findings, omissions
 from phagostat.report.finished import FinishedOutput
+from phagostat.report.means import MeanCurve, mean_curve
 from phagostat.report.pictures import FRAME_MS, scene_pictures
 from phagostat.report.strips import KINDS, kind_of, overview, strip
-from phagostat.report.summary import Measure, RunSummary, SceneSummary, mean_series, summarise
+from phagostat.report.summary import Measure, RunSummary, SceneSummary, summarise
 from phagostat.store.files import write_whole
 
 FILE_NAME: Final = "report.html"
@@ -33,10 +36,11 @@ OPEN_SCENES: Final = 3
 
 @dataclass(frozen=True)
 class Figure:
-    """A measure with its drawing."""
+    """A measure with its drawing, and what is to be said of its mean."""
 
     measure: Measure
     drawing: Markup
+    mean: str = ""
 
 
 @dataclass(frozen=True)
@@ -219,11 +223,51 @@ def _figures(run: RunSummary) -> list[Figure]:
     figures = []
     for measure in run.measures:
         lines = [_scene_line(run, scene, measure) for scene in run.scenes if measure.name in scene.series]
-        if len(run.averaged) > 1:
-            x, y = mean_series(run.averaged, measure.name, [run.axis_of(scene) for scene in run.averaged])
-            lines.append(Line(f"mean of {len(run.averaged)} scenes", x, y, MEAN, strong=True))
-        figures.append(Figure(measure, _chart(run, measure, lines)))
+        mean = _mean_of(run, measure.name)
+        if mean is not None:
+            lines.append(Line(f"mean of {mean.of} scenes", *mean.whole, MEAN, strong=True))
+            label = f"mean, continued by the change of the scenes that go on (at least {_fewest(mean)} of {mean.of})"
+            lines.append(Line(label, *mean.rest, MEAN, strong=True, dashed=True))
+        figures.append(Figure(measure, _chart(run, measure, lines), _said_of(run, mean)))
     return figures
+
+
+def _mean_of(run: RunSummary, name: str) -> MeanCurve | None:
+    """The mean of a measure over the scenes that have it, of those that means are taken of; None of fewer than two."""
+    having = [scene for scene in run.averaged if np.isfinite(scene.series.get(name, np.empty(0))).any()]
+    if len(having) < 2:
+        return None
+    return mean_curve([scene.series[name] for scene in having], [run.axis_of(scene) for scene in having])
+
+
+def _fewest(mean: MeanCurve) -> int:
+    """The fewest scenes that a part of the mean rests on in which not all are running."""
+    return int(mean.n_scenes[np.isfinite(mean.y) & ~mean.running].min(initial=mean.of))
+
+
+def _said_of(run: RunSummary, mean: MeanCurve | None) -> str:
+    """What a mean rests on, in words: how many scenes, and where some of them have ended."""
+    if mean is None:
+        return ""
+    said = f"Mean of {mean.of} scenes"
+    outside = np.flatnonzero(np.isfinite(mean.rest[1]) & ~mean.running)
+    if not outside.size:
+        return f"{said}."
+    inside = np.flatnonzero(mean.running & np.isfinite(mean.y))
+    if not inside.size:
+        return f"{said}; dashed, since there is no time at which all of them run."
+    parts = []
+    for name, there in (("before", outside[outside < inside[0]]), ("after", outside[outside > inside[-1]])):
+        if there.size:
+            place = mean.x[inside[0] if name == "before" else inside[-1]]
+            at = f"{number(round(float(place), 1))} min" if run.has_times else f"frame {place:.0f}"
+            parts.append(f"{name} {at}, where {_span(mean.n_scenes[there])} of them are measured")
+    return f"{said}; dashed {' and '.join(parts)}." if parts else f"{said}."
+
+
+def _span(counts: NDArray[np.int64]) -> str:
+    low, high = int(counts.min()), int(counts.max())
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def _scene_figures(run: RunSummary, scene: SceneSummary) -> list[Figure]:

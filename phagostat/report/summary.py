@@ -335,43 +335,6 @@ def summarise(output: FinishedOutput) -> RunSummary:
     )
 
 
-def mean_series(
-    scenes: Sequence[SceneSummary], name: str, axes: Sequence[Floats], *, min_share: float = 0.5
-) -> tuple[Floats, Floats]:
-    """Mean of a series over scenes, frame by frame.
-
-    Parameters
-    ----------
-    scenes
-        What is averaged.
-    name
-        Of the series.
-    axes
-        What each scene's series is drawn against, as long as the series.
-    min_share
-        Frames that fewer of the scenes measured are left out, since the mean would follow which scenes are there.
-
-    Returns
-    -------
-    tuple of (n,) float64
-        Mean position on the axis and mean value; NaN where too few scenes were measured.
-    """
-    length = max((scene.n_frames for scene in scenes), default=0)
-    values, places = np.full((2, len(scenes), length), np.nan)
-    for i, (scene, axis) in enumerate(zip(scenes, axes, strict=True)):
-        series = scene.series.get(name)
-        if series is not None:
-            values[i, : series.size] = series
-            places[i, : series.size] = np.where(np.isfinite(series), axis, np.nan)
-    known = np.isfinite(values) & np.isfinite(places)
-    count = known.sum(axis=0)
-    enough = (count > 0) & (count >= min_share * len(scenes))
-    divisor = np.where(enough, count, 1)
-    mean = np.where(enough, np.where(known, values, 0.0).sum(axis=0) / divisor, np.nan)
-    place = np.where(enough, np.where(known, places, 0.0).sum(axis=0) / divisor, np.nan)
-    return place, mean
-
-
 def _check_tables(output: FinishedOutput) -> None:
     sealed = dict(output.seal.tables) if output.seal is not None else {}
     if table_digests(output.layout.tables, sealed) != sealed:

@@ -12,8 +12,9 @@ import pytest
 
 from phagostat.report.curves import HEIGHT, MANY, MEAN, PALETTE, WIDTH, Line, curve_chart, nice_ticks, number, path_data
 from phagostat.report.finished import FinishedOutput
+from phagostat.report.means import mean_curve
 from phagostat.report.strips import KINDS, frame_width_px, kind_of, overview, strip
-from phagostat.report.summary import mean_series, summarise
+from phagostat.report.summary import summarise
 
 from .written import WrittenScene, write_output
 
@@ -83,17 +84,45 @@ def test_numbers_are_written_for_people(value: float, text: str) -> None:
     assert number(value) == text
 
 
-def test_the_mean_is_of_the_scenes_that_were_measured_and_only_where_half_of_them_were(tmp_path: Path) -> None:
-    columns = ([1.0, 1, 1, 1], [3.0, 3, 3, 3], [5.0, 5, 5, 5])
-    states: list[dict[int, str]] = [{}, {1: "blurred", 2: "blurred"}, {2: "blurred"}]
-    scenes = [
-        WrittenScene(4, f"s{i}", states=s, frames={"aggregate_area_um2": c})
-        for i, (c, s) in enumerate(zip(columns, states, strict=True))
-    ]
-    run = summarise(FinishedOutput(write_output(tmp_path / "movie", scenes)))
-    x, mean = mean_series(run.scenes, "aggregate_area_um2", [run.axis_of(scene) for scene in run.scenes])
-    assert mean == pytest.approx([3.0, 3.0, NAN, 3.0], nan_ok=True)
-    assert x == pytest.approx([0.0, 2.0, NAN, 6.0], nan_ok=True)
+def test_the_mean_is_of_the_scenes_that_were_measured_and_only_where_half_of_them_were() -> None:
+    series = [np.array(s) for s in ([1.0, 1, 1, 1], [3.0, NAN, NAN, 3], [5.0, 5, NAN, 5])]
+    mean = mean_curve(series, [np.arange(4) * 2.0] * 3)
+    assert mean.y == pytest.approx([3.0, 3.0, NAN, 3.0], nan_ok=True)
+    assert mean.x == pytest.approx([0.0, 2.0, NAN, 6.0], nan_ok=True)
+    assert mean.n_scenes.tolist() == [3, 2, 1, 3]
+    assert mean.running.all()
+    assert mean.last_common == 3
+    assert np.isnan(mean.rest[1]).all()
+
+
+@pytest.mark.parametrize("ends", [10, 15, 29])
+def test_a_scene_that_ends_or_is_blurred_does_not_make_the_mean_jump(ends: int) -> None:
+    slopes = (0.5, 1.0, 6.0)
+    series = [slope * np.arange(30.0) for slope in slopes]
+    series[2][ends:] = NAN
+    series[1][4:7] = NAN
+    series[0] = series[0][:28]
+    mean = mean_curve(series, [np.arange(s.size) * 1.0 for s in series])
+    last = min(ends, 28) - 1
+    assert mean.last_common == last
+    assert mean.y[[0, 1, 2, 3, last]] == pytest.approx(np.mean(slopes) * np.array([0, 1, 2, 3, last]))
+    steps = np.diff(mean.y[: min(28, mean.y.size)])
+    assert steps.max() <= max(slopes)  # a plain mean falls by 3.5 a frame times what has passed
+    assert steps.min() >= 0
+    whole, rest = mean.whole[1], mean.rest[1]
+    assert np.isnan(whole[last + 1 :]).all()
+    assert np.isfinite(whole[: last + 1]).all()
+    after = np.isfinite(rest[last : last + 5])
+    assert after[0] == after[1]  # joined where it begins
+
+
+def test_a_mean_without_a_frame_that_all_have_is_that_of_those_measured() -> None:
+    mean = mean_curve([np.array([1.0, 2, NAN, NAN]), np.array([NAN, NAN, 5.0, NAN])], [np.arange(4.0)] * 2)
+    assert mean.y == pytest.approx([1.0, 2, 5, NAN], nan_ok=True)
+    assert mean.last_common is None
+    assert not mean.running.any()
+    assert np.isfinite(mean.rest[1]).sum() == 3
+    assert mean_curve([], []).y.size == 0
 
 
 def test_nothing_is_drawn_from_frames_that_are_not_used(tmp_path: Path) -> None:

@@ -1,0 +1,101 @@
+"""The mean of a series over scenes that are not all measured in every frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class MeanCurve:
+    """A mean over scenes, frame by frame.
+
+    Parameters
+    ----------
+    x, y : (n,) float64
+        Mean place on the axis and mean value; NaN where too few scenes were measured.
+    n_scenes : (n,) int64
+        How many scenes were measured.
+    of
+        How many scenes there are.
+    running : (n,) bool
+        Whether every scene is measured in this or an earlier frame, and in this or a later one: none has yet to begin
+        or has ended.
+    """
+
+    x: Floats
+    y: Floats
+    n_scenes: NDArray[np.int64]
+    of: int
+    running: NDArray[np.bool_]
+
+    @property
+    def whole(self) -> tuple[Floats, Floats]:
+        """The part in which every scene is running; the rest is NaN."""
+        return self._where(self.running)
+
+    @property
+    def rest(self) -> tuple[Floats, Floats]:
+        """The part before the last scene begins and after the first one has ended, joined to the other part."""
+        outside = ~self.running
+        joined = outside.copy()
+        joined[:-1] |= outside[1:]
+        joined[1:] |= outside[:-1]
+        return self._where(joined) if outside.any() else self._where(outside)
+
+    @property
+    def last_common(self) -> int | None:
+        """The last frame in which every scene was measured; None where there is none."""
+        full = np.flatnonzero((self.n_scenes == self.of) & np.isfinite(self.y))
+        return int(full[-1]) if full.size else None
+
+    def _where(self, chosen: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+        return np.where(chosen, self.x, np.nan), np.where(chosen, self.y, np.nan)
+
+
+def mean_curve(series: Sequence[Floats], axes: Sequence[Floats], *, min_share: float = 0.5) -> MeanCurve:
+    r"""Mean of series over scenes.
+
+    Parameters
+    ----------
+    series : of (n,) float64
+        A value a frame, NaN where it was not measured; scenes may be of unequal length.
+    axes : of (n,) float64
+        What each series is drawn against.
+    min_share
+        Frames that fewer of the scenes measured have no mean.
+
+    Notes
+    -----
+    Scenes differ, so a plain mean over those that happen to be measured jumps whenever one is missing for a frame or
+    ends early. Where one is not measured the mean goes on, from the last frame in which all were, by the mean change
+    of the others: :math:`m(t) = m(t_0) + \overline{y_s(t) - y_s(t_0)}`. Before the first such frame it goes back from
+    there. Without any such frame it is the plain mean over those that were measured.
+    """
+    length = max((one.size for one in series), default=0)
+    values, places = np.full((2, len(series), length), np.nan)
+    for i, (one, axis) in enumerate(zip(series, axes, strict=True)):
+        values[i, : one.size] = one
+        places[i, : one.size] = np.where(np.isfinite(one), axis, np.nan)
+    known = np.isfinite(values) & np.isfinite(places)
+    count = known.sum(axis=0)
+    enough = (count > 0) & (count >= min_share * len(series))
+    change = values
+    full = np.flatnonzero(count == len(series)) if series else np.empty(0, np.int64)
+    level = np.zeros(length)
+    if full.size:
+        since = full[np.maximum(np.searchsorted(full, np.arange(length), side="right") - 1, 0)]
+        change = values - values[:, since]
+        level = values[:, since].mean(axis=0)
+    divisor = np.where(enough, count, 1)
+    y = np.where(enough, level + np.where(known, change, 0.0).sum(axis=0) / divisor, np.nan)
+    x = np.where(enough, np.where(known, places, 0.0).sum(axis=0) / divisor, np.nan)
+    begun = np.logical_or.accumulate(known, axis=1)
+    to_come = np.logical_or.accumulate(known[:, ::-1], axis=1)[:, ::-1]
+    running = np.all(begun & to_come, axis=0, keepdims=True)[0]
+    return MeanCurve(x, y, count.astype(np.int64), len(series), running)
