@@ -81,6 +81,8 @@ FIGURES = (
     "track_kept_share",
     "mean_speed_error",
     "lag_speed_error",
+    "lag_speed_outlined_share",
+    "lag_speed_outlined_error",
     "movement_error",
 )
 SCENARIOS = {

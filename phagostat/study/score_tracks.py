@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from phagostat.simulate.truth import Table, Truth
 from phagostat.study.figures import NAN, Floats, floats, of, ratio
-from phagostat.study.score_cells import LINK_IOU, FrameMatch
+from phagostat.study.score_cells import LINK_IOU, MATCH_IOU, FrameMatch
 
 TRACK_COLUMNS = ("scene", "frame", "cell", "track", "registered_y_um", "registered_x_um", "touches_border")
 """Columns of the table of cells that this rests on."""
@@ -55,6 +55,12 @@ class TrackScore:
     lag_speed_error
         Signed relative difference of the mean speeds over 10 min, over all pairs of sights of a track that far apart.
         NaN where no frames are 10 min apart.
+    lag_speed_outlined_share
+        Share of the found pairs whose two sights outline the same true cell, each with an IoU of at least 0.5.
+    lag_speed_outlined_error
+        The same error over these pairs alone, against the true ways of their cells between the same frames: what
+        outlines that are not exact add. What ``lag_speed_error`` has beyond it comes of cells that are joined, cut
+        apart or mistaken for one another.
     movement_error
         Signed relative difference of the total movement, the sum of all steps of all tracks.
     true_mean_speed_um_per_min, true_lag_speed_um_per_min
@@ -73,6 +79,8 @@ class TrackScore:
     track_kept_share: float
     mean_speed_error: float
     lag_speed_error: float
+    lag_speed_outlined_share: float
+    lag_speed_outlined_error: float
     movement_error: float
     true_mean_speed_um_per_min: float
     true_lag_speed_um_per_min: float
@@ -86,6 +94,16 @@ class _Sights:
     frame: NDArray[np.int64]
     place_um: Floats
     inside: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class _Links:
+    """Sights that a true cell (its label) and a found track have in common, sorted by cell and frame; (n,) each."""
+
+    cell: NDArray[np.int64]
+    frame: NDArray[np.int64]
+    track: NDArray[np.int64]
+    outlined: NDArray[np.bool_]
 
 
 def score_tracks(cells: Table, matches: list[FrameMatch], truth: Truth, scene: int) -> TrackScore:
@@ -115,7 +133,8 @@ def score_tracks(cells: Table, matches: list[FrameMatch], truth: Truth, scene: i
 
     seen = Counter(np.concatenate([match.true for match in matches]).tolist() if matches else ())
     n_seen = sum(seen.values())
-    cell, track = _linked(cells, matches)
+    linked = _linked(cells, matches)
+    cell, track = linked.cell, linked.track
     pairs = Counter(zip(cell.tolist(), track.tolist(), strict=True))
     longest = {number: max(n for (one, _), n in pairs.items() if one == number) for number in set(cell.tolist())}
     held = Counter(number for _, number in pairs)
@@ -128,6 +147,7 @@ def score_tracks(cells: Table, matches: list[FrameMatch], truth: Truth, scene: i
     found_way, found_time = _steps(found, minutes)
     true_way, true_time = _steps(right, minutes)
     true_speed, true_lag_speed = ratio(true_way, true_time), _lag_speed(right, minutes)
+    outlined_share, outlined_error = _outlined(found, true_um, true, linked, minutes)
     return TrackScore(
         true_tracks=len(seen),
         track_count_error=ratio(len(lasting) - len(seen), len(seen)),
@@ -141,26 +161,28 @@ def score_tracks(cells: Table, matches: list[FrameMatch], truth: Truth, scene: i
         track_kept_share=ratio(int(np.isin(track, kept).sum()), n_seen),
         mean_speed_error=_relative(ratio(found_way, found_time), true_speed),
         lag_speed_error=_relative(_lag_speed(found, minutes), true_lag_speed),
+        lag_speed_outlined_share=outlined_share,
+        lag_speed_outlined_error=outlined_error,
         movement_error=_relative(found_way, true_way),
         true_mean_speed_um_per_min=true_speed,
         true_lag_speed_um_per_min=true_lag_speed,
     )
 
 
-def _linked(cells: Table, matches: list[FrameMatch]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """True cell and found track of every sight that both have, sorted by true cell and frame."""
+def _linked(cells: Table, matches: list[FrameMatch]) -> _Links:
+    """All sights that a true cell and a found track have in common."""
     track_of = {
         (int(frame), int(cell)): int(track)
         for frame, cell, track in zip(cells["frame"], cells["cell"], cells["track"], strict=True)
     }
-    links: list[tuple[int, int, int]] = []
+    links: list[tuple[int, int, int, bool]] = []
     for match in matches:
-        for row, column in match.pairs[match.iou >= LINK_IOU].tolist():
+        for (row, column), iou in zip(match.pairs.tolist(), match.iou.tolist(), strict=True):
             track = track_of.get((match.frame, int(match.found[column])))
-            if track is not None:
-                links.append((int(match.true[row]), match.frame, track))
-    table = np.array(sorted(links), np.int64).reshape(-1, 3)
-    return table[:, 0], table[:, 2]
+            if track is not None and iou >= LINK_IOU:
+                links.append((int(match.true[row]), match.frame, track, iou >= MATCH_IOU))
+    table = np.array(sorted(links), np.int64).reshape(-1, 4)
+    return _Links(table[:, 0], table[:, 1], table[:, 2], table[:, 3].astype(np.bool_))
 
 
 def _sights(
@@ -192,23 +214,52 @@ def _durations(sights: _Sights, minutes: Floats) -> dict[int, float]:
 def _steps(sights: _Sights, minutes: Floats) -> tuple[float, float]:
     """Way in um and time in min of all steps from one sight to the next, both off the border."""
     step = (np.diff(sights.who) == 0) & sights.inside[1:] & sights.inside[:-1]
-    way = np.hypot(*np.diff(sights.place_um, axis=0).T)[step]
+    way = _ways(sights.place_um[:-1], sights.place_um[1:])[step]
     return float(way.sum()), float(np.diff(minutes[sights.frame])[step].sum())
+
+
+def _lag_pairs(sights: _Sights, minutes: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Earlier and later of all sights of the same one that lie the lag apart."""
+    steps = np.diff(minutes[np.isfinite(minutes)])
+    tolerance = 0.25 * float(np.median(steps)) if steps.size else 0.0
+    pairs = [np.empty((2, 0), np.int64)]
+    for one in np.unique(sights.who).tolist():
+        mine = np.flatnonzero((sights.who == one) & sights.inside)
+        at = minutes[sights.frame[mine]]
+        pairs.append(mine[np.stack(np.nonzero(np.abs(at[None] - at[:, None] - LAG_MIN) <= tolerance))])
+    earlier, later = np.concatenate(pairs, axis=1)
+    return earlier, later
 
 
 def _lag_speed(sights: _Sights, minutes: Floats) -> float:
     """Mean distance between sights of the same one that lie the lag apart, over the lag; um/min."""
-    steps = np.diff(minutes[np.isfinite(minutes)])
-    tolerance = 0.25 * float(np.median(steps)) if steps.size else 0.0
-    total, number = 0.0, 0
-    for one in np.unique(sights.who).tolist():
-        mine = np.flatnonzero((sights.who == one) & sights.inside)
-        at = minutes[sights.frame[mine]]
-        earlier, later = np.nonzero(np.abs(at[None] - at[:, None] - LAG_MIN) <= tolerance)
-        apart = sights.place_um[mine[later]] - sights.place_um[mine[earlier]]
-        total += float(np.hypot(apart[:, 0], apart[:, 1]).sum())
-        number += len(apart)
-    return total / number / LAG_MIN if number else NAN
+    earlier, later = _lag_pairs(sights, minutes)
+    return _mean(_ways(sights.place_um[earlier], sights.place_um[later])) / LAG_MIN
+
+
+def _outlined(found: _Sights, true_um: Floats, true: Table, linked: _Links, minutes: Floats) -> tuple[float, float]:
+    """Share of the lag's pairs that outline one true cell, and the error of their mean speed."""
+    earlier, later = _lag_pairs(found, minutes)
+    # a label is its cell's number plus one
+    place = {
+        (int(cell) + 1, int(frame)): row
+        for row, (cell, frame) in enumerate(zip(true["cell"], true["frame"], strict=True))
+    }
+    sure = linked.outlined
+    links = zip(linked.track[sure], linked.frame[sure], linked.cell[sure], strict=True)
+    cell_of = {(int(track), int(frame)): int(cell) for track, frame, cell in links}
+    cells = [cell_of.get(key, -1) for key in zip(found.who.tolist(), found.frame.tolist(), strict=True)]
+    rows = np.array([place.get(key, -1) for key in zip(cells, found.frame.tolist(), strict=True)], np.int64)
+    cell = np.array(cells, np.int64)
+    same = (cell[earlier] == cell[later]) & (rows[earlier] >= 0) & (rows[later] >= 0)
+    earlier, later, n_pairs = earlier[same], later[same], len(same)
+    said = _mean(_ways(found.place_um[earlier], found.place_um[later]))
+    right = _mean(_ways(true_um[rows[earlier]], true_um[rows[later]]))
+    return ratio(len(earlier), n_pairs), _relative(said, right)
+
+
+def _ways(start_um: Floats, end_um: Floats) -> Floats:
+    return np.asarray(np.hypot(*(end_um - start_um).T))
 
 
 def _mean(values: Any) -> float:

@@ -29,11 +29,13 @@ def test_the_commands_of_a_page_run(page, tmp_path):
     assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
 
 
-def test_the_tables_page_says_what_is_written():
-    spec = importlib.util.spec_from_file_location("make_tables", TOP / "docs/make_tables.py")
+@pytest.mark.parametrize("name", ["tables", "scores"])
+def test_a_page_that_is_made_says_what_the_code_says(name):
+    maker = TOP / f"docs/make_{name}.py"
+    spec = importlib.util.spec_from_file_location(maker.stem, maker)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert (TOP / "docs/tables.md").read_text("utf-8") == module.page(), "run python docs/make_tables.py"
+    assert (TOP / f"docs/{name}.md").read_text("utf-8") == module.page(), f"run python docs/{maker.name}"
 
 
 @pytest.mark.parametrize("page", [TOP / "README.md", *PAGES], ids=lambda p: p.stem)

@@ -340,7 +340,21 @@ def test_speed_is_compared_over_ten_minutes(truth: Truth) -> None:
     run = matching_run(truth)
     cells = run.tables["cells"]
     cells["registered_x_um"][cells["cell"] == 2] = 6.0 - 0.3 * np.arange(N_FRAMES)
-    assert parts(only(run, truth))[4].lag_speed_error == pytest.approx(0.5)
+    tracks = parts(only(run, truth))[4]
+    assert [tracks.lag_speed_error, tracks.lag_speed_outlined_error] == pytest.approx([0.5, 0.5])
+    assert tracks.lag_speed_outlined_share == 1.0
+
+
+def test_speed_of_confused_cells_is_told_from_that_of_their_outlines(truth: Truth) -> None:
+    run = matching_run(truth)
+    cells = run.tables["cells"]
+    late = cells["frame"] >= 8
+    cells["track"][late] = 3 - cells["cell"][late]
+    # of six pairs of sights a track, five frames apart, those from frame 3 on end in the other cell
+    tracks = parts(only(run, truth))[4]
+    assert tracks.lag_speed_outlined_share == pytest.approx(3 / 6)
+    assert tracks.lag_speed_outlined_error == pytest.approx(0.0)
+    assert tracks.lag_speed_error > 1.0
 
 
 def test_labels_of_another_grid_are_read_at_its_pixels() -> None:
