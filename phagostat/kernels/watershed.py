@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from phagostat.kernels.compilation import compiled
 from phagostat.kernels.components import MAX_LABELS, Components, Connectivity, label_components
+from phagostat.kernels.flooding import CLOSED, spread
 from phagostat.model.errors import PhagostatError
 
 Ties = Literal["raster", "heap"]
@@ -143,21 +144,19 @@ def watershed(
         raise ValueError(f"probability and markers are two images of one shape: {probability.shape}, {markers.shape}")
     if probability.dtype != np.uint8:
         raise TypeError(f"a probability map has 8 bit (found: {probability.dtype})")
-    if ties == "heap" and (probability.shape[0] + 2) * (probability.shape[1] + 2) > _MAX_HEAP_PX:
-        raise ValueError(f"ties='heap' takes frames of up to {_MAX_HEAP_PX} px (found: {probability.shape})")
+    cut = grey_cut(min_probability)
+    probability, markers = np.ascontiguousarray(probability), np.ascontiguousarray(markers)
+    if ties == "raster":
+        grown, _ = spread(probability, markers, cut=cut, connectivity=connectivity)
+        return grown[1:-1, 1:-1].astype(np.int32)
     height, width = probability.shape
+    if (height + 2) * (width + 2) > _MAX_HEAP_PX:
+        raise ValueError(f"ties='heap' takes frames of up to {_MAX_HEAP_PX} px (found: {probability.shape})")
     padded = np.empty((height + 2, width + 2), np.int32)
     level = np.empty((height + 2, width + 2), np.uint8)
-    _prepare(
-        np.ascontiguousarray(probability),
-        np.ascontiguousarray(markers, np.int32),
-        grey_cut(min_probability),
-        padded,
-        level,
-    )
+    _prepare(probability, markers.astype(np.int32), cut, padded, level)
     offsets = (_NEIGHBOURS_YX[:connectivity] * (width + 2, 1)).sum(axis=1)
-    flood = _flood_heap if ties == "heap" else _flood_queues
-    flood(level.ravel(), padded.ravel(), offsets)
+    _flood_heap(level.ravel(), padded.ravel(), offsets)
     labels = np.empty(probability.shape, np.int32)
     np.maximum(padded[1:-1, 1:-1], 0, out=labels)
     return labels
@@ -205,10 +204,17 @@ def cell_instances(
     PhagostatError
         If there are more cells than a label image can number.
     """
-    grown = watershed(probability, seeds, min_probability=min_probability, connectivity=connectivity, ties=ties)
+    cut = grey_cut(min_probability)
+    probability, seeds = np.ascontiguousarray(probability), np.ascontiguousarray(seeds)
+    grown: NDArray[np.integer]
+    if ties == "raster":
+        padded, level = spread(probability, seeds, cut=cut, connectivity=connectivity)
+        grown, left = padded[1:-1, 1:-1], (level[1:-1, 1:-1] != CLOSED).view(np.uint8)
+    else:
+        grown = watershed(probability, seeds, min_probability=min_probability, connectivity=connectivity, ties=ties)
+        left = ((probability > cut) & (grown == 0)).view(np.uint8)
     n_seeds = int(seeds.max(initial=0))
-    left = np.empty(probability.shape, np.uint8)
-    if _left_out(np.ascontiguousarray(probability), grey_cut(min_probability), grown, left):
+    if left.any():
         parts = label_components(left, connectivity=connectivity, what="cells", remedy=_REMEDY).labels
         own = label_seeds(
             (probability > grey_cut(seed_probability)) & left.view(np.bool_),
@@ -222,17 +228,18 @@ def cell_instances(
             parts = np.where(alone > 0, alone, np.where(parts > 0, own.n + parts.astype(np.int32), 0))
         grown = np.where(parts > 0, n_seeds + parts.astype(np.int32), grown)
     labels = np.empty(grown.shape, np.uint16)
+    number = np.zeros(int(grown.max(initial=0)) + 1, np.int32)
     first_labels = np.zeros(MAX_LABELS + 1, np.int32)
-    n_cells = _renumber(grown, labels, np.zeros(int(grown.max(initial=0)) + 1, np.int32), first_labels)
+    n_cells = _renumber(grown, labels, number, first_labels)
     if n_cells < 0:
         raise PhagostatError(
             "more cells than a label image can number", found=f"more than {MAX_LABELS}", remedy=_REMEDY
         )
     incoherent = first_labels[1 : n_cells + 1] > n_seeds
-    n_coherent = n_cells - int(np.count_nonzero(incoherent))
-    present = np.zeros(n_seeds + 1, np.bool_)
-    _mark_present(np.ascontiguousarray(seeds), present)
-    return CellInstances(labels, incoherent, int(np.count_nonzero(present)) - n_coherent)
+    outside = np.zeros(n_seeds + 1, np.bool_)
+    _mark_outside(probability, cut, seeds, outside)
+    outside[: number.size] &= number[: outside.size] == 0
+    return CellInstances(labels, incoherent, int(np.count_nonzero(outside)))
 
 
 @compiled
@@ -255,42 +262,6 @@ def _prepare(
                 level[y + 1, x + 1] = 255 - value
             else:
                 labels[y + 1, x + 1] = -1
-
-
-@compiled
-def _flood_queues(level: NDArray[np.uint8], labels: NDArray[np.int32], offsets: NDArray[np.int64]) -> None:
-    """Spread labels level by level; a queue is a chain through ``following``."""
-    following = np.empty(labels.size, np.int32)
-    first = np.full(256, -1, np.int64)
-    last = np.full(256, -1, np.int64)
-    for i in range(labels.size):
-        if labels[i] > 0:
-            for offset in offsets:
-                if labels[i + offset] == 0:
-                    queue = level[i]
-                    if first[queue] < 0:
-                        first[queue] = i
-                    else:
-                        following[last[queue]] = i
-                    last[queue] = i
-                    following[i] = -1
-                    break
-    for current in range(256):
-        i = first[current]
-        while i >= 0:
-            label = labels[i]
-            for offset in offsets:
-                j = i + offset
-                if labels[j] == 0:
-                    labels[j] = label
-                    queue = max(int(level[j]), current)
-                    following[j] = -1
-                    if first[queue] < 0:
-                        first[queue] = j
-                    else:
-                        following[last[queue]] = j
-                    last[queue] = j
-            i = following[i]
 
 
 @compiled
@@ -364,44 +335,43 @@ def _flood_heap(  # noqa: PLR0912, PLR0915 - compiled functions call no others, 
 
 
 @compiled
-def _left_out(probability: NDArray[np.uint8], cut: int, grown: NDArray[np.int32], left: NDArray[np.uint8]) -> int:
-    """Mark and count foreground pixels without a label."""
-    n = 0
-    height, width = probability.shape
-    for y in range(height):
-        for x in range(width):
-            out = probability[y, x] > cut and grown[y, x] == 0
-            left[y, x] = out
-            n += out
-    return n
-
-
-@compiled
-def _mark_present(labels: NDArray[np.integer], present: NDArray[np.bool_]) -> None:
-    """Mark labels that occur; 0 is none."""
-    for label in labels.flat:
-        if label > 0:
-            present[label] = True
+def _mark_outside(
+    probability: NDArray[np.uint8], cut: int, markers: NDArray[np.integer], outside: NDArray[np.bool_]
+) -> None:
+    """Mark labels that have a pixel outside the foreground; most rows have none, which vectors find out fast."""
+    lowest = np.uint8(cut)
+    for y in range(markers.shape[0]):
+        values, row = probability[y], markers[y]
+        n = 0
+        for x in range(row.size):
+            n += (values[x] <= lowest) & (row[x] > 0)
+        if n > 0:
+            for x in range(row.size):
+                if row[x] > 0 and values[x] <= lowest:
+                    outside[row[x]] = True
 
 
 @compiled
 def _renumber(
-    grown: NDArray[np.int32], labels: NDArray[np.uint16], number: NDArray[np.int32], origin: NDArray[np.int32]
+    grown: NDArray[np.integer], labels: NDArray[np.uint16], number: NDArray[np.int32], origin: NDArray[np.int32]
 ) -> int:
     """Number labels in raster order of their first pixels; -1 if there are too many for ``labels``."""
     n = 0
     height, width = grown.shape
     for y in range(height):
+        row, to = grown[y], labels[y]
+        before, its_number = 0, 0
         for x in range(width):
-            value = grown[y, x]
-            if value > 0:
-                if number[value] == 0:
+            value = row[x]
+            if value != before:
+                # a label goes on for many pixels
+                before = value
+                if value > 0 and number[value] == 0:
                     n += 1
                     if n >= origin.size:
                         return -1
                     number[value] = n
                     origin[n] = value
-                labels[y, x] = number[value]
-            else:
-                labels[y, x] = 0
+                its_number = number[value] if value > 0 else 0
+            to[x] = its_number
     return n
