@@ -104,8 +104,10 @@ def cell_features(
     boxes = np.zeros((n + 1, 5), np.int32)
     # A margin of background spares every look at a neighbour the question whether there is one.
     padded = np.pad(labels, 1)
-    n_contacts = _sum_pixels(padded, np.ascontiguousarray(probability), grey_cut(certain_probability), sums, boxes)
-    _sum_rims(padded, np.zeros_like(padded), sums)
+    _sum_runs(padded, np.ascontiguousarray(probability), grey_cut(certain_probability), sums, boxes)
+    rims = np.zeros_like(padded)
+    rim_pixels = _find_rims(padded, rims)
+    _sum_rims(rims.ravel(), rim_pixels, rims.shape[1], sums)
     sums, boxes = sums[1:], boxes[1:]
     area = sums[:, _AREA]
     if not area.all():
@@ -141,95 +143,129 @@ def cell_features(
         xy=sums[:, _XY] / area - mean_y * mean_x,
         pixel_size_um=pixel_size_um,
     )
-    if n_contacts:
-        pairs = np.empty(n_contacts, np.int64)
-        _list_contacts(padded, pairs)
-        first, second = np.divmod(np.unique(pairs), 2**16)
-        table["n_touching"] = np.bincount(first, minlength=n + 1)[1:] + np.bincount(second, minlength=n + 1)[1:]
+    contacts = _find_contacts(padded.ravel(), rim_pixels, padded.shape[1])
+    first, second = np.divmod(np.unique(contacts), 2**16)
+    table["n_touching"] = np.bincount(first, minlength=n + 1)[1:] + np.bincount(second, minlength=n + 1)[1:]
     if incoherent is not None:
         table["incoherent"] = incoherent
     return table
 
 
 @compiled
-def _sum_pixels(
+def _sum_runs(
     labels: NDArray[np.uint16],
     probability: NDArray[np.uint8],
     certain_cut: int,
     sums: NDArray[np.int64],
     boxes: NDArray[np.int32],
-) -> int:
-    """Fill sums and boxes from labels with a margin; count pixels of one label beside those of another."""
+) -> None:
+    """Fill sums and boxes run by run from labels with a margin."""
     height, width = probability.shape
-    n_contacts = 0
+    # whether a label ends after a pixel; bytes, so that eight pixels can be skipped at a time
+    ends = np.zeros((width + 8) // 8 * 8, np.uint8)
+    words = ends.view(np.uint64)
+    cut = np.uint8(certain_cut)
     for y in range(height):
-        for x in range(width):
-            label = labels[y + 1, x + 1]
-            if label == 0:
+        row, following = labels[y + 1, : width + 1], labels[y + 1, 1:]
+        for x in range(row.size):
+            ends[x] = row[x] != following[x]
+        begin = 0  # with the margin
+        for w in range(words.size):
+            if words[w] == 0:
                 continue
-            box, row = boxes[label], sums[label]
-            if row[_AREA] == 0:
-                # Raster order: the first pixel of a label is in its top row.
-                box[_TOP], box[_LEFT], box[_RIGHT], box[_FIRST_X] = y, x, x + 1, x
-            box[_BOTTOM] = y + 1
-            box[_LEFT] = min(box[_LEFT], x)
-            box[_RIGHT] = max(box[_RIGHT], x + 1)
-            dy, dx = y - box[_TOP], x - box[_FIRST_X]
-            row[_AREA] += 1
-            row[_Y] += dy
-            row[_X] += dx
-            row[_YY] += dy * dy
-            row[_XX] += dx * dx
-            row[_XY] += dy * dx
-            row[_LEVELS] += probability[y, x]
-            row[_CERTAIN] += probability[y, x] > certain_cut
-            for other in (labels[y + 1, x + 2], labels[y + 2, x], labels[y + 2, x + 1], labels[y + 2, x + 2]):
-                if other != 0 and other != label:  # noqa: PLR1714 - compiled
-                    n_contacts += 1
-    return n_contacts
+            for end in range(8 * w + 1, 8 * w + 9):
+                if ends[end - 1] == 0:
+                    continue
+                label = row[begin]
+                left, right, begin = begin - 1, end - 1, end
+                if label == 0:
+                    continue
+                box, total = boxes[label], sums[label]
+                if total[_AREA] == 0:
+                    # Raster order: the first pixel of a label is in its top row.
+                    box[_TOP], box[_LEFT], box[_RIGHT], box[_FIRST_X] = y, left, right, left
+                box[_BOTTOM] = y + 1
+                box[_LEFT] = min(box[_LEFT], left)
+                box[_RIGHT] = max(box[_RIGHT], right)
+                n, dy, dx = right - left, y - box[_TOP], left - box[_FIRST_X]
+                steps = n * (n - 1) // 2
+                sum_x = n * dx + steps
+                total[_AREA] += n
+                total[_Y] += n * dy
+                total[_X] += sum_x
+                total[_YY] += n * dy * dy
+                total[_XX] += n * dx * dx + 2 * dx * steps + steps * (2 * n - 1) // 3
+                total[_XY] += dy * sum_x
+                values = probability[y, left:right]
+                levels = n_certain = np.uint32(0)
+                for x in range(values.size):
+                    levels += values[x]
+                    n_certain += values[x] > cut
+                total[_LEVELS] += levels
+                total[_CERTAIN] += n_certain
 
 
 @compiled
-def _sum_rims(labels: NDArray[np.uint16], rims: NDArray[np.uint16], sums: NDArray[np.int64]) -> None:
-    """Count rim pixels by how the line through them runs on: straight, diagonal, or one of each."""
-    height, width = rims.shape
-    for y in range(1, height - 1):
-        for x in range(1, width - 1):
-            label = labels[y, x]
-            inside = labels[y - 1, x] == label and labels[y, x - 1] == label
-            if not (inside and labels[y, x + 1] == label and labels[y + 1, x] == label):
-                rims[y, x] = label
-    for y in range(1, height - 1):
-        for x in range(1, width - 1):
-            label = rims[y, x]
-            if label == 0:
-                continue
-            beside = corner = 0
-            for dy in range(-1, 2):
-                for dx in range(-1, 2):
-                    if rims[y + dy, x + dx] == label:
-                        corner += dy * dx != 0
-                        beside += dy + dx in (-1, 1)
-            if 2 <= beside <= 3 and corner <= 2:
-                sums[label, _STRAIGHT] += 1
-            elif (beside == 0 and corner == 2) or (beside == 1 and corner == 3):
-                sums[label, _DIAGONAL] += 1
-            elif beside == 1 and 1 <= corner <= 2:
-                sums[label, _MIXED] += 1
-
-
-@compiled
-def _list_contacts(labels: NDArray[np.uint16], pairs: NDArray[np.int64]) -> None:
-    """Pairs of labels that have pixels beside each other, as ``smaller * 2**16 + larger``, repeated."""
+def _find_rims(labels: NDArray[np.uint16], rims: NDArray[np.uint16]) -> NDArray[np.int64]:
+    """Labels of pixels beside which, above or below, another label or none lies; gives where they are."""
     height, width = labels.shape
+    found = np.empty(labels.size, np.int64)
     n = 0
+    flags = np.zeros((width + 7) // 8 * 8, np.uint8)
+    words = flags.view(np.uint64)
     for y in range(1, height - 1):
-        for x in range(1, width - 1):
-            label = np.int64(labels[y, x])
-            if label == 0:
+        row, above, below = labels[y, 1:-1], labels[y - 1, 1:-1], labels[y + 1, 1:-1]
+        left, right, rim, flag = labels[y, :-2], labels[y, 2:], rims[y, 1:-1], flags[1:]
+        for x in range(row.size):
+            label = row[x]
+            inside = (above[x] == label) & (below[x] == label) & (left[x] == label) & (right[x] == label)
+            rim[x] = 0 if inside else label
+            flag[x] = rim[x] != 0
+        for w in range(words.size):
+            if words[w] == 0:
                 continue
-            for neighbour in (labels[y, x + 1], labels[y + 1, x - 1], labels[y + 1, x], labels[y + 1, x + 1]):
-                other = np.int64(neighbour)
-                if other != 0 and other != label:  # noqa: PLR1714 - compiled
-                    pairs[n] = min(label, other) * 65536 + max(label, other)
+            for x in range(8 * w, 8 * w + 8):
+                if flags[x] != 0:
+                    found[n] = y * width + x
                     n += 1
+    return found[:n].copy()
+
+
+@compiled
+def _sum_rims(rims: NDArray[np.uint16], places: NDArray[np.int64], stride: int, sums: NDArray[np.int64]) -> None:
+    """Count rim pixels by how the line through them runs on: straight, diagonal, or one of each."""
+    for i in places:
+        label = rims[i]
+        beside = corner = 0
+        for j in (i - stride, i - 1, i + 1, i + stride):
+            beside += rims[j] == label
+        for j in (i - stride - 1, i - stride + 1, i + stride - 1, i + stride + 1):
+            corner += rims[j] == label
+        if 2 <= beside <= 3 and corner <= 2:
+            sums[label, _STRAIGHT] += 1
+        elif (beside == 0 and corner == 2) or (beside == 1 and corner == 3):
+            sums[label, _DIAGONAL] += 1
+        elif beside == 1 and 1 <= corner <= 2:
+            sums[label, _MIXED] += 1
+
+
+@compiled
+def _find_contacts(labels: NDArray[np.uint16], places: NDArray[np.int64], stride: int) -> NDArray[np.int64]:
+    """Pairs of labels that have pixels beside each other, as ``smaller * 2**16 + larger``, some of them repeated.
+
+    Rim pixels are enough: where labels meet at a corner, another two of the four pixels there are rims of theirs.
+    """
+    pairs = np.empty(4 * places.size, np.int64)
+    n = 0
+    before = np.int64(-1)
+    for i in places:
+        label = np.int64(labels[i])
+        for j in (i + 1, i + stride - 1, i + stride, i + stride + 1):
+            other = np.int64(labels[j])
+            if other != 0 and other != label:  # noqa: PLR1714 - compiled
+                pair = min(label, other) * 65536 + max(label, other)
+                if pair != before:
+                    pairs[n] = pair
+                    n += 1
+                    before = pair
+    return pairs[:n].copy()
