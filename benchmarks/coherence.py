@@ -89,7 +89,11 @@ def _plain(name: str) -> Callable[[Record], float | None]:
 
 
 def _size(name: str) -> Callable[[Record], float | None]:
-    return lambda record: None if record.get(name) is None else abs(record[name])
+    def of(record: Record) -> float | None:
+        value = record.get(name)
+        return None if value is None else abs(value)
+
+    return of
 
 
 FIGURES = (
@@ -108,6 +112,7 @@ FIGURES = (
     Figure("time in kept tracks", _plain("track_kept_share"), 1),
     Figure("mean speed error, absolute", _size("mean_speed_error"), -1),
     Figure("speed at 10 min, absolute error", _size("lag_speed_error"), -1),
+    Figure("speed at 10 min where outlined, absolute error", _size("lag_speed_outlined_error"), -1),
     Figure("movement error, absolute", _size("movement_error"), -1),
 )
 
@@ -212,10 +217,10 @@ def differences(records: list[Record], figure: Figure, variant: tuple[int, float
 
 def said(mean: float, half: float, better: int) -> str:
     """A difference with its interval, and which is better where 0 lies outside."""
-    text = f"{mean:+.3f} ±{half:.3f}"
-    if abs(mean) <= half or not np.isfinite(half):
-        return text
-    return f"{text} {'better' if mean * better > 0 else 'worse'}"
+    if not np.isfinite(half):
+        return f"{mean:+.3f}"
+    verdict = "" if abs(mean) <= half else " better" if mean * better > 0 else " worse"
+    return f"{mean:+.3f} ±{half:.3f}{verdict}"
 
 
 def table(records: list[Record], variants: list[tuple[int, float]]) -> list[str]:
@@ -228,7 +233,7 @@ def table(records: list[Record], variants: list[tuple[int, float]]) -> list[str]
             mine = [r for r in records if r["speed"] == speed]
             single = [figure.of(r) for r in mine if (r["window"], r["probability"]) == SINGLE]
             known = [value for value in single if value is not None]
-            if not known:
+            if not known or not any(figure.of(r) for r in mine):  # as of kept tracks in movies that are too short
                 continue
             cells = [f"{np.mean(known):.3f}"]
             for variant in others:
@@ -277,7 +282,7 @@ def main() -> None:
     parser.add_argument("--thresholds", type=float, nargs="+", default=[0.9], help="of the mean probability of a seed")
     parser.add_argument("--conditions", nargs="+", choices=sorted(CONDITIONS), default=list(CONDITIONS))
     parser.add_argument("--modes", nargs="+", choices=["synthetic", "semi"], default=["synthetic", "semi"])
-    parser.add_argument("--frames", type=int, default=52, help="52 frames last 102 min")
+    parser.add_argument("--frames", type=int, default=26, help="26 frames last 50 min")
     parser.add_argument("--size", type=int, default=1024, help="native px")
     parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
     parser.add_argument("--records", type=Path, help="folder in which every movie's records are kept")
