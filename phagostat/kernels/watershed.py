@@ -144,22 +144,8 @@ def watershed(
         raise ValueError(f"probability and markers are two images of one shape: {probability.shape}, {markers.shape}")
     if probability.dtype != np.uint8:
         raise TypeError(f"a probability map has 8 bit (found: {probability.dtype})")
-    cut = grey_cut(min_probability)
-    probability, markers = np.ascontiguousarray(probability), np.ascontiguousarray(markers)
-    if ties == "raster":
-        grown, _ = spread(probability, markers, cut=cut, connectivity=connectivity)
-        return grown[1:-1, 1:-1].astype(np.int32)
-    height, width = probability.shape
-    if (height + 2) * (width + 2) > _MAX_HEAP_PX:
-        raise ValueError(f"ties='heap' takes frames of up to {_MAX_HEAP_PX} px (found: {probability.shape})")
-    padded = np.empty((height + 2, width + 2), np.int32)
-    level = np.empty((height + 2, width + 2), np.uint8)
-    _prepare(probability, markers.astype(np.int32), cut, padded, level)
-    offsets = (_NEIGHBOURS_YX[:connectivity] * (width + 2, 1)).sum(axis=1)
-    _flood_heap(level.ravel(), padded.ravel(), offsets)
-    labels = np.empty(probability.shape, np.int32)
-    np.maximum(padded[1:-1, 1:-1], 0, out=labels)
-    return labels
+    grown, _ = _grow(probability, markers, grey_cut(min_probability), connectivity, ties)
+    return grown[1:-1, 1:-1].astype(np.int32)
 
 
 def cell_instances(
@@ -206,14 +192,10 @@ def cell_instances(
     """
     cut = grey_cut(min_probability)
     probability, seeds = np.ascontiguousarray(probability), np.ascontiguousarray(seeds)
-    grown: NDArray[np.integer]
-    if ties == "raster":
-        padded, level = spread(probability, seeds, cut=cut, connectivity=connectivity)
-        grown, left = padded[1:-1, 1:-1], (level[1:-1, 1:-1] != CLOSED).view(np.uint8)
-    else:
-        grown = watershed(probability, seeds, min_probability=min_probability, connectivity=connectivity, ties=ties)
-        left = ((probability > cut) & (grown == 0)).view(np.uint8)
+    grown, level = _grow(probability, seeds, cut, connectivity, ties)
+    left = (level[1:-1, 1:-1] != CLOSED).view(np.uint8)
     n_seeds = int(seeds.max(initial=0))
+    largest = n_seeds
     if left.any():
         parts = label_components(left, connectivity=connectivity, what="cells", remedy=_REMEDY).labels
         own = label_seeds(
@@ -226,9 +208,10 @@ def cell_instances(
             within = np.where(left, probability, 0).astype(np.uint8)
             alone = watershed(within, own.labels, min_probability=min_probability, connectivity=connectivity, ties=ties)
             parts = np.where(alone > 0, alone, np.where(parts > 0, own.n + parts.astype(np.int32), 0))
-        grown = np.where(parts > 0, n_seeds + parts.astype(np.int32), grown)
-    labels = np.empty(grown.shape, np.uint16)
-    number = np.zeros(int(grown.max(initial=0)) + 1, np.int32)
+        grown = np.where(np.pad(parts > 0, 1), n_seeds + np.pad(parts.astype(np.int32), 1), grown)
+        largest += int(parts.max())
+    labels = np.zeros(probability.shape, np.uint16)
+    number = np.zeros(largest + 1, np.int32)
     first_labels = np.zeros(MAX_LABELS + 1, np.int32)
     n_cells = _renumber(grown, labels, number, first_labels)
     if n_cells < 0:
@@ -238,8 +221,26 @@ def cell_instances(
     incoherent = first_labels[1 : n_cells + 1] > n_seeds
     outside = np.zeros(n_seeds + 1, np.bool_)
     _mark_outside(probability, cut, seeds, outside)
-    outside[: number.size] &= number[: outside.size] == 0
+    outside &= number[: outside.size] == 0
     return CellInstances(labels, incoherent, int(np.count_nonzero(outside)))
+
+
+def _grow(
+    probability: NDArray[np.uint8], markers: NDArray[np.integer], cut: int, connectivity: Connectivity, ties: Ties
+) -> tuple[NDArray[np.integer], NDArray[np.uint8]]:
+    """Labels and levels with a margin; see :func:`phagostat.kernels.flooding.spread`."""
+    probability, markers = np.ascontiguousarray(probability), np.ascontiguousarray(markers)
+    if ties == "raster":
+        return spread(probability, markers, cut=cut, connectivity=connectivity)
+    height, width = probability.shape
+    if (height + 2) * (width + 2) > _MAX_HEAP_PX:
+        raise ValueError(f"ties='heap' takes frames of up to {_MAX_HEAP_PX} px (found: {probability.shape})")
+    padded = np.empty((height + 2, width + 2), np.int32)
+    level = np.empty((height + 2, width + 2), np.uint8)
+    _prepare(probability, markers.astype(np.int32), cut, padded, level)
+    offsets = (_NEIGHBOURS_YX[:connectivity] * (width + 2, 1)).sum(axis=1)
+    _flood_heap(level.ravel(), padded.ravel(), offsets)
+    return np.maximum(padded, 0), np.where(padded == 0, level, np.uint8(CLOSED))
 
 
 @compiled
@@ -355,23 +356,31 @@ def _mark_outside(
 def _renumber(
     grown: NDArray[np.integer], labels: NDArray[np.uint16], number: NDArray[np.int32], origin: NDArray[np.int32]
 ) -> int:
-    """Number labels in raster order of their first pixels; -1 if there are too many for ``labels``."""
+    """Number labels, which have a margin, in raster order of their first pixels; -1 if there are too many."""
     n = 0
-    height, width = grown.shape
+    height, width = labels.shape
+    # whether a label ends after a pixel; bytes, so that eight pixels can be skipped at a time
+    ends = np.zeros((width + 8) // 8 * 8, np.uint8)
+    words = ends.view(np.uint64)
     for y in range(height):
-        row, to = grown[y], labels[y]
-        before, its_number = 0, 0
-        for x in range(width):
-            value = row[x]
-            if value != before:
-                # a label goes on for many pixels
-                before = value
-                if value > 0 and number[value] == 0:
-                    n += 1
-                    if n >= origin.size:
-                        return -1
-                    number[value] = n
-                    origin[n] = value
-                its_number = number[value] if value > 0 else 0
-            to[x] = its_number
+        before, after, to = grown[y + 1, : width + 1], grown[y + 1, 1:], labels[y]
+        for x in range(after.size):
+            ends[x] = before[x] != after[x]
+        begin = 0  # with the margin
+        for w in range(words.size):
+            if words[w] == 0:
+                continue
+            for end in range(8 * w + 1, 8 * w + 9):
+                if ends[end - 1] == 0:
+                    continue
+                value = before[begin]
+                if value > 0:
+                    if number[value] == 0:
+                        n += 1
+                        if n >= origin.size:
+                            return -1
+                        number[value] = n
+                        origin[n] = value
+                    to[begin - 1 : end - 1] = number[value]
+                begin = end
     return n
