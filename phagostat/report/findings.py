@@ -17,6 +17,8 @@ MANY_UNUSED: Final = 0.1
 """Share of unused frames that a scene is named for, although no criterion forbids it."""
 MOST_UNUSED: Final = 0.5
 """Share of unused frames from which on a scene hardly says anything."""
+FOLLOWED: Final = 0.9
+"""Share of the recording by which a scene's last used frame has to come, or it ends early."""
 NAMED: Final = 6
 """Scenes that are named one by one; of more, the rest is counted."""
 FADED: Final = 0.5
@@ -65,13 +67,17 @@ def _of(n: int, total: int, what: str) -> str:
     return f"All {total} {what}s" if n == total else f"{n} of {total} {what}s"
 
 
+def _has(n: int) -> str:
+    return "has" if n == 1 else "have"
+
+
 def _of_scenes(run: RunSummary) -> Iterator[Finding]:
     total = len(run.scenes)
     blind = [scene for scene in run.scenes if not scene.has_reference]
     if blind:
         yield Finding(
             "serious",
-            f"{_of(len(blind), total, 'scene')} without a reference frame",
+            f"{_of(len(blind), total, 'scene')} {_has(len(blind))} no reference frame",
             f"Nothing could be measured in: {_named(blind)}. No frame was good enough for the others to be compared "
             f"with. {_reasons(blind)}",
         )
@@ -82,7 +88,9 @@ def _of_scenes(run: RunSummary) -> Iterator[Finding]:
         kept = "They are drawn dashed and are left out of the means." if run.accepted else (
             "Since no scene keeps to the criteria, the means below are over all scenes: read them with care."
         )  # fmt: skip
-        yield Finding("serious", f"{_of(len(rejected), total, 'scene')} rejected by quality", f"{said}{more}. {kept}")
+        verb = "is" if total == 1 or len(rejected) == 1 else "are"
+        title = f"{_of(len(rejected), total, 'scene')} {verb} rejected by quality"
+        yield Finding("serious", title, f"{said}{more}. {kept}")
     odd = [scene for scene in run.scenes if scene.row.get("threshold_deviates")]
     if odd:
         parts = "; ".join(
@@ -90,7 +98,7 @@ def _of_scenes(run: RunSummary) -> Iterator[Finding]:
         ) + (f"; and {len(odd) - NAMED} more" if len(odd) > NAMED else "")  # fmt: skip
         yield Finding(
             "caution",
-            f"{_of(len(odd), total, 'scene')} with a brightness of its own",
+            f"{_of(len(odd), total, 'scene')} {_has(len(odd))} another brightness than the rest",
             "All scenes are measured with one threshold, "
             f"{_counts(odd[0].row.get('threshold_counts'))} counts above background. On their own these would have got "
             f"one that is more than 25 % off the median of all scenes ({parts}). Look whether their aggregates are "
@@ -102,7 +110,10 @@ def _of_frames(run: RunSummary) -> Iterator[Finding]:
     if run.n_frames and not run.n_used:
         yield Finding("serious", "No frame is usable", "There are no measurements in this run; below is why.")
         return
-    many = [s for s in run.scenes if s.has_reference and s.unused_fraction > MANY_UNUSED]
+    many = sorted(
+        (s for s in run.scenes if s.has_reference and s.unused_fraction > MANY_UNUSED),
+        key=lambda scene: -scene.unused_fraction,
+    )
     if many:
         shares = "; ".join(f"{s.name}: {100 * s.unused_fraction:.0f} %" for s in many[:NAMED])
         more = f"; and {len(many) - NAMED} more" if len(many) > NAMED else ""
@@ -111,6 +122,7 @@ def _of_frames(run: RunSummary) -> Iterator[Finding]:
             "Many frames are not used",
             f"Share of the acquired frames that nothing is measured in: {shares}{more}. Curves have gaps there.",
         )
+    yield from _early_ends(run)
     missing = sum(scene.n_missing for scene in run.scenes)
     if missing:
         yield Finding(
@@ -120,6 +132,22 @@ def _of_frames(run: RunSummary) -> Iterator[Finding]:
         )
 
 
+def _early_ends(run: RunSummary) -> Iterator[Finding]:
+    """Scenes that means are taken of and that are not followed to the end: their last values are of earlier times."""
+    ends = [(scene.last_used_min, scene) for scene in run.averaged if math.isfinite(scene.last_used_min)]
+    early = sorted(((end, s) for end, s in ends if end < FOLLOWED * run.duration_min), key=lambda pair: pair[0])
+    if not run.has_times or not early:
+        return
+    said = ", ".join(f"{scene.name}: {end:.0f} min" for end, scene in early[:NAMED])
+    more = f" and {len(early) - NAMED} more" if len(early) > NAMED else ""
+    yield Finding(
+        "caution",
+        f"{_of(len(early), len(run.averaged), 'scene')} {'ends' if len(early) == 1 else 'end'} early",
+        f"The last frame that is used was taken long before the end of the recording, {run.duration_min:.0f} min "
+        f"({said}{more}). “Last” values are of that time: compare scenes at a time that all of them reach.",
+    )
+
+
 def _of_measures(output: FinishedOutput, run: RunSummary) -> Iterator[Finding]:
     undetermined = run.verdict_counts["aggregates_verdict"].get("bleaching_undetermined", 0)
     if undetermined:
@@ -127,7 +155,17 @@ def _of_measures(output: FinishedOutput, run: RunSummary) -> Iterator[Finding]:
             "caution",
             f"Fading is not known in {undetermined} of {run.n_frames} frames",
             "Too few untouched aggregates are left to tell how much the dye has faded. Aggregates were measured there "
-            "as if it had not: their area may be too small, and what was eaten too large.",
+            "as if it had not, so that their area may be too small; what was eaten is not told from such frames: "
+            "its curve has gaps there, or ends.",
+        )
+    cut = sorted((s for s in run.averaged if s.eaten_until_min < FOLLOWED * s.last_used_min), key=_eaten_until)
+    if cut:
+        said = ", ".join(f"{s.name}: {s.eaten_until_min:.0f} of {s.last_used_min:.0f} min" for s in cut[:NAMED])
+        more = f" and {len(cut) - NAMED} more" if len(cut) > NAMED else ""
+        yield Finding(
+            "caution",
+            f"Eaten area is not known to the end in {_of(len(cut), len(run.averaged), 'scene').lower()}",
+            f"It is known up to: {said}{more}. What was eaten later is in no figure.",
         )
     faded = [s for s in run.scenes if s.ends("bleaching_factor")[1] < FADED]
     if faded:
@@ -144,7 +182,8 @@ def _of_measures(output: FinishedOutput, run: RunSummary) -> Iterator[Finding]:
                 if role == "aggregates":
                     text += (
                         " Shifts and focus are measured on aggregates, so neither is known: the stage is taken to have "
-                        "stood still, every frame to be sharp, and no scene can be judged."
+                        "stood still, every frame to be sharp, and no scene can be judged. A stage that moved would "
+                        "show as cells that all move the same way."
                     )
                 yield Finding("caution", f"No channel of {what}s", text)
                 continue
@@ -165,6 +204,10 @@ def _of_measures(output: FinishedOutput, run: RunSummary) -> Iterator[Finding]:
             "Without a trained network outlines of cells are approximate, and neighbours can count as one. Compare "
             "them with the pictures before you rely on numbers and areas of cells.",
         )
+
+
+def _eaten_until(scene: SceneSummary) -> float:
+    return scene.eaten_until_min
 
 
 def _of_metadata(output: FinishedOutput) -> Iterator[Finding]:
@@ -222,10 +265,31 @@ def _left_out_frames(run: RunSummary) -> Iterator[Omission]:
 
 
 _FATES: Final = {
-    "censored": "cut by the border of the picture, or no longer in view",
-    "detached": "washed away, not eaten",
-    "passing": "light inside a cell on its way, not an aggregate on the glass",
+    "kept": ("left where it lay", True),
+    "moved": ("pushed elsewhere and still there", True),
+    "eaten": ("gone: it dimmed away inside a cell, or went off with one", True),
+    "partly eaten": ("part of it is gone in the same way", True),
+    "censored": ("cut by the border of the picture, or no longer in view", False),
+    "detached": ("washed away, not eaten", False),
+    "passing": ("light inside a cell on its way, not an aggregate on the glass", False),
 }
+"""What each fate means, and whether such aggregates are in the eaten area."""
+
+
+@dataclass(frozen=True)
+class FateRow:
+    """How many aggregates of the reference frames met a fate, what that means, and whether they are counted."""
+
+    fate: str
+    count: int
+    meaning: str
+    counted: bool
+
+
+def fate_rows(run: RunSummary) -> list[FateRow]:
+    """What became of the aggregates of all scenes' reference frames."""
+    known = [FateRow(fate, run.fate_counts[fate], *about) for fate, about in _FATES.items() if fate in run.fate_counts]
+    return known + [FateRow(f, n, "", counted=True) for f, n in run.fate_counts.items() if f not in _FATES]
 
 
 def _left_out_objects(run: RunSummary) -> Iterator[Omission]:
@@ -236,9 +300,9 @@ def _left_out_objects(run: RunSummary) -> Iterator[Omission]:
             )
             yield Omission(f"Eaten area: {scene.name}", "all of it", why)
     total = sum(run.fate_counts.values())
-    for fate, why in _FATES.items():
-        if run.fate_counts.get(fate):
-            yield Omission("Aggregates, from the eaten area", f"{run.fate_counts[fate]} of {total}", why)
+    for row in fate_rows(run):
+        if not row.counted:
+            yield Omission("Aggregates, from the eaten area", f"{row.count} of {total}", row.meaning)
     tracks = sum(scene.row.get("tracks") or 0 for scene in run.scenes)
     kept = sum(scene.row.get("tracks_kept") or 0 for scene in run.scenes)
     if tracks > kept:

@@ -73,9 +73,10 @@ def mean_curve(series: Sequence[Floats], axes: Sequence[Floats], *, min_share: f
     Notes
     -----
     Scenes differ, so a plain mean over those that happen to be measured jumps whenever one is missing for a frame or
-    ends early. Where one is not measured the mean goes on, from the last frame in which all were, by the mean change
-    of the others: :math:`m(t) = m(t_0) + \overline{y_s(t) - y_s(t_0)}`. Before the first such frame it goes back from
-    there. Without any such frame it is the plain mean over those that were measured.
+    ends early. Here it is the plain mean in the first frame in which most scenes are measured; from there on, and
+    backwards, every frame :math:`t` is compared with that frame :math:`u` among those done that has most scenes in
+    common with it (the nearest of them): :math:`m(t) = m(u) + \overline{y_s(t) - y_s(u)}` over the common scenes. Where
+    all scenes are measured this is the plain mean; where one is missing it goes on by the mean change of the others.
     """
     length = max((one.size for one in series), default=0)
     values, places = np.full((2, len(series), length), np.nan)
@@ -85,17 +86,30 @@ def mean_curve(series: Sequence[Floats], axes: Sequence[Floats], *, min_share: f
     known = np.isfinite(values) & np.isfinite(places)
     count = known.sum(axis=0)
     enough = (count > 0) & (count >= min_share * len(series))
-    change = values
-    full = np.flatnonzero(count == len(series)) if series else np.empty(0, np.int64)
-    level = np.zeros(length)
-    if full.size:
-        since = full[np.maximum(np.searchsorted(full, np.arange(length), side="right") - 1, 0)]
-        change = values - values[:, since]
-        level = values[:, since].mean(axis=0)
-    divisor = np.where(enough, count, 1)
-    y = np.where(enough, level + np.where(known, change, 0.0).sum(axis=0) / divisor, np.nan)
-    x = np.where(enough, np.where(known, places, 0.0).sum(axis=0) / divisor, np.nan)
+    x = np.where(enough, np.where(known, places, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan)
     begun = np.logical_or.accumulate(known, axis=1)
     to_come = np.logical_or.accumulate(known[:, ::-1], axis=1)[:, ::-1]
     running = np.all(begun & to_come, axis=0, keepdims=True)[0]
+    y = _linked(values, known, np.flatnonzero(enough))
     return MeanCurve(x, y, count.astype(np.int64), len(series), running)
+
+
+def _linked(values: Floats, known: NDArray[np.bool_], shown: NDArray[np.intp]) -> Floats:
+    """The mean in the shown frames, each linked to the one that shares most scenes with it; NaN elsewhere."""
+    y = np.full(values.shape[1], np.nan)
+    if not shown.size:
+        return y
+    there = known[:, shown]
+    common = there.T.astype(np.float32) @ there.astype(np.float32)
+    first = int(np.argmax(there.sum(axis=0)))
+    y[shown[first]] = values[there[:, first], shown[first]].mean()
+    forward = [(t, np.arange(t - 1, first - 1, -1)) for t in range(first + 1, shown.size)]
+    backward = [(t, np.arange(t + 1, first + 1)) for t in range(first - 1, -1, -1)]
+    for t, done in (*forward, *backward):  # the nearest first, which argmax takes
+        u = int(done[np.argmax(common[t, done])])
+        both = there[:, t] & there[:, u]
+        if both.any():
+            y[shown[t]] = y[shown[u]] + (values[both, shown[t]] - values[both, shown[u]]).mean()
+        else:
+            y[shown[t]] = values[there[:, t], shown[t]].mean()
+    return y

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from phagostat.engine.outputs import find_outputs
 from phagostat.model.errors import StoreError
 from phagostat.report.background import acquisition_facts, setting_rows, version_facts
-from phagostat.report.curves import MEAN, Line, curve_chart, number, scene_colour
-from phagostat.report.findings import Finding, findings, omissions
+from phagostat.report.curves import MANY, MEAN, Line, curve_chart, number, scene_colour
+from phagostat.report.findings import Finding, fate_rows, findings, omissions
 from phagostat.report.finished import FinishedOutput
 from phagostat.report.means import MeanCurve, mean_curve
 from phagostat.report.pictures import FRAME_MS, scene_pictures
@@ -30,6 +30,7 @@ FILE_NAME: Final = "report.html"
 """Name of a page inside its output."""
 LISTED: Final = 40
 """Runs of unused frames that are listed for a scene; of more, the rest is counted."""
+FIT: Final = "never decreasing fit"
 OPEN_SCENES: Final = 3
 """Movies that run when the page is opened; the others start by hand."""
 
@@ -117,7 +118,7 @@ def render_report(
         scenes.append(
             {
                 "about": scene,
-                "strip": strip(scene, max_shift_px=limits.get("max_shift_px")),
+                "strip": strip(scene, max_shift_px=limits.get("max_shift_px"), lanes="aggregates" in run.roles),
                 "left_out": scene.left_out[:LISTED],
                 "more_left_out": max(0, len(scene.left_out) - LISTED),
                 "pictures": pictures,
@@ -145,6 +146,7 @@ def render_report(
         key_figures=_key_figures(run),
         frame_ms=FRAME_MS,
         names={measure.name for measure in run.measures},
+        fates=fate_rows(run),
         has_speeds=any(scene.speeds_um_per_min is not None for scene in run.scenes),
     )
 
@@ -198,11 +200,12 @@ def _render(template: str, **values: Any) -> str:
     return environment.get_template(template).render(style=Markup(style), **values)
 
 
-def _rounded(value: float | None, digits: int = 3) -> str:
+def _rounded(value: float | None, digits: int = 3, decimals: int | None = None) -> str:
     """A measured number to as many digits as are worth reading, a dash where there is none."""
     if value is None or not math.isfinite(value):
         return "–"
-    return number(float(f"{value:.{digits}g}") if abs(value) < 10**digits else float(round(value)))
+    rounded = float(f"{value:.{digits}g}") if abs(value) < 10**digits else float(round(value))
+    return number(rounded if decimals is None else round(rounded, decimals) + 0.0)
 
 
 def _axis_label(run: RunSummary) -> str:
@@ -212,9 +215,19 @@ def _axis_label(run: RunSummary) -> str:
 def _legend(run: RunSummary) -> list[dict[str, Any]]:
     n = len(run.scenes)
     if n > 1 and scene_colour(0, n) == scene_colour(1, n):
-        return [{"name": f"each of {n} scenes", "colour": scene_colour(0, n), "dashed": False}]
+        rejected = sum(scene.rejected for scene in run.scenes)
+        groups = [("accepted" if rejected else "", n - rejected, False), ("rejected", rejected, True)]
+        return [
+            {"name": f"each of {count} {name} scenes".replace("  ", " "), "colour": MANY, "dashed": dashed}
+            for name, count, dashed in groups
+            if count
+        ]
     return [
-        {"name": scene.name, "colour": scene_colour(i, n), "dashed": scene.rejected}
+        {
+            "name": f"{scene.name} (rejected)" if scene.rejected else scene.name,
+            "colour": scene_colour(i, n),
+            "dashed": scene.rejected,
+        }
         for i, scene in enumerate(run.scenes)
     ]
 
@@ -223,6 +236,8 @@ def _figures(run: RunSummary) -> list[Figure]:
     figures = []
     for measure in run.measures:
         lines = [_scene_line(run, scene, measure) for scene in run.scenes if measure.name in scene.series]
+        if len(run.scenes) == 1:
+            lines += _fit(run, run.scenes[0], measure)
         mean = _mean_of(run, measure.name)
         if mean is not None:
             lines.append(Line(f"mean of {mean.of} scenes", *mean.whole, MEAN, strong=True))
@@ -261,8 +276,8 @@ def _said_of(run: RunSummary, mean: MeanCurve | None) -> str:
         if there.size:
             place = mean.x[inside[0] if name == "before" else inside[-1]]
             at = f"{number(round(float(place), 1))} min" if run.has_times else f"frame {place:.0f}"
-            parts.append(f"{name} {at}, where {_span(mean.n_scenes[there])} of them are measured")
-    return f"{said}; dashed {' and '.join(parts)}." if parts else f"{said}."
+            parts.append(f"{name} {at} of {_span(mean.n_scenes[there])} of them")
+    return f"{said}; {', '.join(parts)} (dashed)." if parts else f"{said}."
 
 
 def _span(counts: NDArray[np.int64]) -> str:
@@ -274,10 +289,17 @@ def _scene_figures(run: RunSummary, scene: SceneSummary) -> list[Figure]:
     if len(run.scenes) == 1:  # drawn above already
         return []
     return [
-        Figure(m, _chart(run, m, [_scene_line(run, scene, m)]))
+        Figure(m, _chart(run, m, [_scene_line(run, scene, m), *_fit(run, scene, m)]))
         for m in run.measures
         if any(math.isfinite(v) for v in scene.series.get(m.name, ()))
     ]
+
+
+def _fit(run: RunSummary, scene: SceneSummary, measure: Measure) -> list[Line]:
+    """The never decreasing fit beside the eaten area."""
+    if measure.name != "eaten_area_um2":
+        return []
+    return [Line(FIT, run.axis_of(scene), scene.series["eaten_area_isotonic_um2"], MEAN)]
 
 
 def _scene_line(run: RunSummary, scene: SceneSummary, measure: Measure) -> Line:
@@ -300,11 +322,38 @@ def _key_figures(run: RunSummary) -> list[tuple[str, str]]:
         figures.insert(0, (kept, f"scene{'s' if len(run.scenes) > 1 else ''} accepted by the criteria of quality"))
     if math.isfinite(run.duration_min):
         figures.append((f"{number(round(run.duration_min, 1))} min", "were recorded"))
-    group = "an accepted scene" if run.accepted else "a scene (none is accepted)"
-    eaten = [value for s in run.averaged if math.isfinite(value := s.ends("eaten_area_um2")[1])]
-    if eaten:
-        figures.append((f"{_rounded(sum(eaten) / len(eaten))} µm²", f"eaten by the last used frame, mean of {group}"))
+    group = _group(run)
+    eaten = _eaten_by_then(run)
+    if eaten is not None:
+        figures.append(eaten)
     cells = [value for s in run.averaged if math.isfinite(value := s.median("cell_count"))]
     if cells:
-        figures.append((_rounded(sum(cells) / len(cells)), f"cells in a frame, mean of {group}"))
+        figures.append((_rounded(sum(cells) / len(cells)), f"cells in a frame, {group}"))
     return figures
+
+
+def _group(run: RunSummary) -> str:
+    """What the figures at the top are means of."""
+    n = len(run.averaged)
+    if run.accepted:
+        return f"mean of {n} accepted scenes" if n > 1 else "in the one accepted scene"
+    why = "rejected" if any(scene.rejected for scene in run.scenes) else "not judged"
+    return f"mean of {n} scenes, which are {why}" if n > 1 else f"in a scene that is {why}"
+
+
+def _eaten_by_then(run: RunSummary) -> tuple[str, str] | None:
+    """What was eaten by the last time that all scenes have in common, which makes it one and the same time."""
+    having = [s for s in run.averaged if math.isfinite(s.ends("eaten_area_um2")[1])]
+    if not having:
+        return None
+    mean, group = _mean_of(run, "eaten_area_um2"), _group(run)
+    if mean is None:
+        last = having[0].last_measured("eaten_area_um2")
+        value, at = having[0].series["eaten_area_um2"][last], run.axis_of(having[0])[last]
+    elif mean.last_common is not None:
+        value, at = mean.y[mean.last_common], mean.x[mean.last_common]
+    else:
+        value = sum(s.ends("eaten_area_um2")[1] for s in having) / len(having)
+        return f"{_rounded(value, decimals=2)} µm²", f"eaten by each scene's last used frame, {group}"
+    when = f"in the first {number(round(float(at)))} min" if run.has_times else f"by frame {at:.0f}"
+    return f"{_rounded(float(value), decimals=2)} µm²", f"eaten {when}, {group}"

@@ -107,7 +107,7 @@ def overview(scenes: Sequence[SceneSummary]) -> Markup:
     return _joined(labels, [*body, "</svg>"])
 
 
-def strip(scene: SceneSummary, *, max_shift_px: float | None = None) -> Markup:
+def strip(scene: SceneSummary, *, max_shift_px: float | None = None, lanes: bool = True) -> Markup:
     """Draw a scene's frames: verdict, shift and sharpness above one another.
 
     Parameters
@@ -116,54 +116,82 @@ def strip(scene: SceneSummary, *, max_shift_px: float | None = None) -> Markup:
         What is drawn.
     max_shift_px
         The limit that is drawn in where the shifts come near it.
+    lanes
+        Whether there are shift and sharpness, which without an aggregate channel were not measured.
     """
     n = scene.n_frames
     if not n:
         return Markup('<p class="empty">There are no frames.</p>')
     step = frame_width_px(n)
     shift_top, sharpness_top = BAR + GAP, BAR + 2 * GAP + LANE
-    axis_top = sharpness_top + LANE + 4
+    axis_top = sharpness_top + LANE + 4 if lanes else BAR + 4
     height = axis_top + AXIS
-    reach = _reach(scene.shift_yx_px)
-    finite = scene.sharpness[np.isfinite(scene.sharpness)]
-    peak = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
     labels = [
         f'<svg class="gutter" width="{GUTTER}" height="{height}" aria-hidden="true">',
         *_label("verdict", BAR / 2 + 4),
-        *_label("shift, px", shift_top + LANE / 2 + 4, top=(f"{number(reach)}", shift_top + 4),
-                bottom=(f"{number(-reach)}", shift_top + LANE + 4)),
-        *_label("sharpness", sharpness_top + LANE / 2 + 4, top=(f"{peak:.3g}", sharpness_top + 4),
-                bottom=("0", sharpness_top + LANE + 4)),
         *_label("frame", axis_top + 14),
         *(_label("min", axis_top + 28) if scene.times_min is not None else ()),
-        "</svg>",
-    ]  # fmt: skip
-    x: Floats = (np.arange(n, dtype=np.float64) + 0.5) * step
-    width = _width(n, step)
+    ]
     body = [
-        f'<svg width="{width}" height="{height}" role="img" aria-label="{escape(_said(scene))}">',
+        f'<svg width="{_width(n, step)}" height="{height}" role="img" aria-label="{escape(_said(scene))}">',
         *_bars(scene, step, top=0, height=BAR),
         *_reference_mark(scene, step),
-        *_lane(shift_top, n * step, middle=True),
     ]
+    if lanes:
+        for drawn in (_shift_lane(scene, step, shift_top, max_shift_px), _sharpness_lane(scene, step, sharpness_top)):
+            labels += drawn.labels
+            body += drawn.body
+    body += _axis(n, step, top=axis_top, times_min=scene.times_min)
+    return _joined([*labels, "</svg>"], [*body, "</svg>"])
+
+
+@dataclass(frozen=True)
+class _Lane:
+    """A lane of figures: what stands in the gutter, and what is drawn beside it."""
+
+    labels: list[str]
+    body: list[str]
+
+
+def _shift_lane(scene: SceneSummary, step: float, top: float, max_shift_px: float | None) -> _Lane:
+    reach = _reach(scene.shift_yx_px)
+    labels = _label("shift, px", top + LANE / 2 + 4, top=(f"{number(reach)}", top + 4),
+                    bottom=(f"{number(-reach)}", top + LANE + 4))  # fmt: skip
+    body = list(_lane(top, scene.n_frames * step, middle=True))
     if max_shift_px is not None and max_shift_px <= reach:
         for sign in (-1, 1):
-            place = shift_top + LANE / 2 * (1 - sign * max_shift_px / reach)
-            body.append(f'<line class="limit" x1="0" x2="{n * step:g}" y1="{place:.1f}" y2="{place:.1f}"/>')
+            place = top + LANE / 2 * (1 - sign * max_shift_px / reach)
+            width = scene.n_frames * step
+            body.append(f'<line class="limit" x1="0" x2="{width:g}" y1="{place:.1f}" y2="{place:.1f}"/>')
     for axis, name in ((0, "y"), (1, "x")):
-        places = shift_top + LANE / 2 * (1 - scene.shift_yx_px[:, axis] / reach)
-        body.append(f'<path class="shift {name}" d="{path_data(x, places)}"><title>shift along {name}</title></path>')
-    body += _lane(sharpness_top, n * step)
-    heights = sharpness_top + LANE * (1 - np.clip(scene.sharpness / peak, 0, 1))
-    body.append(f'<path class="sharpness" d="{path_data(x, heights)}"><title>sharpness</title></path>')
-    body += [
+        places = top + LANE / 2 * (1 - scene.shift_yx_px[:, axis] / reach)
+        body.append(
+            f'<path class="shift {name}" d="{path_data(_middles(scene, step), places)}">'
+            f"<title>shift along {name}</title></path>"
+        )
+    return _Lane(list(labels), body)
+
+
+def _sharpness_lane(scene: SceneSummary, step: float, top: float) -> _Lane:
+    finite = scene.sharpness[np.isfinite(scene.sharpness)]
+    peak = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
+    labels = _label("sharpness", top + LANE / 2 + 4, top=(f"{peak:.3g}", top + 4), bottom=("0", top + LANE + 4))
+    heights = top + LANE * (1 - np.clip(scene.sharpness / peak, 0, 1))
+    x = _middles(scene, step)
+    dots = [
         f'<circle class="{kind_of(f.state).name}" cx="{x[i]:.1f}" cy="{heights[i]:.1f}" r="3.5">'
         f"<title>frame {f.frame}: {escape(f.state)}</title></circle>"
         for i, f in enumerate(scene.frames)
         if not f.usable and math.isfinite(heights[i])
     ]
-    body += _axis(n, step, top=axis_top, times_min=scene.times_min)
-    return _joined(labels, [*body, "</svg>"])
+    path = f'<path class="sharpness" d="{path_data(x, heights)}"><title>sharpness</title></path>'
+    return _Lane(list(labels), [*_lane(top, scene.n_frames * step), path, *dots])
+
+
+def _middles(scene: SceneSummary, step: float) -> Floats:
+    """Where the middles of the frames are."""
+    middles: Floats = (np.arange(scene.n_frames, dtype=np.float64) + 0.5) * step
+    return middles
 
 
 def _said(scene: SceneSummary) -> str:

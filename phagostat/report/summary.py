@@ -44,8 +44,9 @@ MEASURES: Final = (
         "eaten_area_um2",
         "Eaten area",
         "µm²",
-        "How much of the aggregates that lay there in the reference frame has been taken away by cells. What was "
-        "washed away is not counted. Small values below zero are measurement noise and are left as they are.",
+        "Area of the aggregates that lay on the glass in the reference frame, minus what is left of them. What was "
+        "only moved still counts as left; what was washed away is not counted. Values below zero are measurement noise "
+        "and are left as they are.",
     ),
     Measure(
         "aggregate_area_um2",
@@ -85,6 +86,9 @@ MEASURES: Final = (
 """What is drawn, in this order, as far as the tables have it."""
 
 _FROM_FRAMES: Final = ("aggregate_count", "aggregate_area_um2", "cell_count", "bleaching_factor")
+_FROM_EATEN: Final = ("eaten_area_um2", "eaten_area_isotonic_um2", "in_view_fraction")
+FEWEST_FOR_SCATTER: Final = 10
+"""Frames that a scatter is told from at least."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,8 @@ class SceneSummary:
     speeds_um_per_min
         Of the kept tracks of cells; None without a table of tracks.
     series : of (n,) float64
-        By the names of :data:`MEASURES`; NaN in frames that are not used.
+        By the names of :data:`MEASURES`; NaN in frames that are not used. Beside ``eaten_area_um2`` there are
+        ``eaten_area_isotonic_um2`` and ``in_view_fraction``.
     """
 
     index: int
@@ -164,6 +169,17 @@ class SceneSummary:
         """Share of the acquired frames that are not used; NaN without any."""
         acquired = self.n_frames - self.n_missing
         return (acquired - self.n_used) / acquired if acquired else math.nan
+
+    @property
+    def unused_percent(self) -> float:
+        """Share of all frames that are not used, missing ones included; 0 without any."""
+        return 100 * (self.n_frames - self.n_used) / self.n_frames if self.n_frames else 0.0
+
+    @property
+    def unseen_at_end_percent(self) -> float | None:
+        """Share of the reference's aggregates, by area, that the last measured frame does not show; None if unknown."""
+        last = self.ends("in_view_fraction")[1]
+        return 100 * (1 - last) if math.isfinite(last) else None
 
     @property
     def accepted(self) -> bool:
@@ -200,11 +216,42 @@ class SceneSummary:
         known = np.empty(0) if speeds is None else speeds[np.isfinite(speeds)]
         return float(np.median(known)) if known.size else math.nan
 
+    @property
+    def eaten_scatter_um2(self) -> float:
+        """Root mean square of what the eaten area of a frame is off its never decreasing fit; NaN of too few frames."""
+        measured, fit = (self.series.get(name, np.empty(0)) for name in _FROM_EATEN[:2])
+        off = measured - fit if fit.size == measured.size else np.empty(0)
+        off = off[np.isfinite(off)]
+        return float(np.sqrt(np.mean(off**2))) if off.size >= FEWEST_FOR_SCATTER else math.nan
+
+    @property
+    def eaten_until_min(self) -> float:
+        """Time of the last frame whose eaten area is known, min; NaN where there is none or times are not known."""
+        last = self.last_measured("eaten_area_um2")
+        return float(self.times_min[last]) if last >= 0 and self.times_min is not None else math.nan
+
+    @property
+    def eaten_ends_before(self) -> bool:
+        """Whether the eaten area is known, and not up to the last used frame."""
+        used = [frame.frame for frame in self.frames if frame.usable]
+        return 0 <= self.last_measured("eaten_area_um2") < (used[-1] if used else 0)
+
+    @property
+    def last_used_min(self) -> float:
+        """When its last used frame was taken, min; NaN where there is none or times are not known."""
+        used = [frame.frame for frame in self.frames if frame.usable]
+        return float(self.times_min[used[-1]]) if used and self.times_min is not None else math.nan
+
     def ends(self, name: str) -> tuple[float, float]:
         """First and last measured value of a series; NaN where there is none."""
         values = self.series.get(name, np.empty(0))
         values = values[np.isfinite(values)]
         return (float(values[0]), float(values[-1])) if values.size else (math.nan, math.nan)
+
+    def last_measured(self, name: str) -> int:
+        """Index of the last frame that a series has a value of; -1 where there is none."""
+        measured = np.flatnonzero(np.isfinite(self.series.get(name, np.empty(0))))
+        return int(measured[-1]) if measured.size else -1
 
     def median(self, name: str) -> float:
         """Median over the used frames; NaN where there is none."""
@@ -390,9 +437,10 @@ def _scene(
     count, area = series["cell_count"], np.where(used, _floats(mine.get("cell_area_um2", ()), n), np.nan)
     series["cell_mean_area_um2"] = np.where(count > 0, area / np.where(count > 0, count, 1), np.nan)
     if eaten is not None:
-        series["eaten_area_um2"] = np.full(n, np.nan)
         places = np.array(eaten["frame"], np.int64)
-        series["eaten_area_um2"][places] = _floats(eaten["eaten_area_um2"], places.size)
+        for name in _FROM_EATEN:
+            series[name] = np.full(n, np.nan)
+            series[name][places] = _floats(eaten.get(name, ()), places.size)
     times = _floats(mine.get("time_s", ()), n) / 60
     return SceneSummary(
         index=about.index,

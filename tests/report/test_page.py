@@ -12,6 +12,7 @@ import pytest
 from phagostat.cluster.local import local_executor
 from phagostat.engine.outputs import analysis_job, find_outputs, run_job
 from phagostat.model.errors import StoreError
+from phagostat.report.finished import FinishedOutput
 from phagostat.report.page import write_report
 from phagostat.settings import profile_settings
 from phagostat.sources import open_source
@@ -133,11 +134,38 @@ def test_results_stand_in_the_table(tmp_path: Path) -> None:
     page = report_of(tmp_path / "movie", [WrittenScene(21, name="only", states={20: "blurred"})])
     row = re.search(r"Speed of a cell, typical µm/min only accepted ([^A-Z]*)", page.words)
     assert row is not None, page.words[:3000]
-    # eaten 0.5 um2 a frame, up to frame 19, of 400 um2; kept tracks have 0.25, 0.5 and 0.75 um a minute
+    # eaten 0.5 um2 a frame, up to frame 19, of 400 um2, each frame off by 0.25; kept tracks have 0.25, 0.5 and 0.75
+    # um a minute
     figures = row.group(1).split()
-    assert figures[:2] == ["9.5", "2.38"]
-    assert figures[4:7] == ["40", "38", "12"]
-    assert figures[8] == "0.5"
+    assert figures[:8] == ["20", "of", "21", "38", "9.25", "±", "0.25", "2.3"]
+    assert figures[10:13] == ["40", "38", "12"]
+    assert figures[14] == "0.5"
+    assert "9.25 µm² eaten in the first 38 min, in the one accepted scene" in page.words
+    assert "never-decreasing line" in page.words
+
+
+def test_it_is_said_what_eaten_area_is_and_what_became_of_the_aggregates(output_folder: Path, tmp_path: Path) -> None:
+    output = FinishedOutput(output_folder)
+    words = read(write_report(output_folder, destination=tmp_path / "page.html", movies=False)).words
+    told = words[words.index("What “eaten area” is") : words.index("Curves One line a scene")]
+    fates = output.table("fates").column("fate").to_pylist()
+    assert fates
+    for fate in set(fates):
+        assert f" {fate} {fates.count(fate)} " in told, fate
+    for said in ("only pushed", "washed away", "border of the picture", "below zero", "± scatter", "threshold"):
+        assert said in told, said
+
+
+def test_scenes_that_end_early_are_named_and_means_are_of_a_time_that_all_reach(tmp_path: Path) -> None:
+    scenes = [WrittenScene(30, "whole"), WrittenScene(30, "half", states=dict.fromkeys(range(15, 30), "unregistered")),
+              WrittenScene(30, "other")]  # fmt: skip
+    words = report_of(tmp_path / "movie", scenes).words
+    first = words[words.index("Know this first") : words.index("The words of this page")]
+    assert "1 of 3 scenes ends early" in first
+    assert "half: 28 min" in first
+    assert "7.25 µm² eaten in the first 28 min, mean of 3 accepted scenes" in words  # frame 14
+    assert "Mean of 3 scenes; after 28 min of 2 of them (dashed)." in words
+    assert "half accepted 15 of 30 28 " in words
 
 
 def test_warnings_come_first_and_name_the_scenes(tmp_path: Path) -> None:
@@ -156,7 +184,7 @@ def test_warnings_come_first_and_name_the_scenes(tmp_path: Path) -> None:
     words = report_of(tmp_path / "movie", scenes).words
     first = words[words.index("Know this first") : words.index("The words of this page")]
     for said in (
-        "1 of 7 scenes without a reference frame",
+        "1 of 7 scenes has no reference frame",
         "no frame has any aggregate",
         "shaken: shift of up to 61.0 px",
         "gappy: 25 %",
@@ -166,7 +194,7 @@ def test_warnings_come_first_and_name_the_scenes(tmp_path: Path) -> None:
         "Not one cell was found in: empty",
     ):
         assert said in first, said
-    assert first.index("without a reference") < first.index("rejected by quality") < first.index("Many frames")
+    assert first.index("no reference frame") < first.index("rejected by quality") < first.index("Many frames")
     left = words[words.index("What was left out, and why") :]
     for said in ("Scene: blind", "Frames: unregistered", "6 of 168", "Frames: missing", "Tracks of cells"):
         assert said in left, said

@@ -159,7 +159,13 @@ def _scene(index: int, scene: WrittenScene) -> dict[str, Any]:
 
 def _eaten(index: int, scene: WrittenScene) -> list[dict[str, Any]]:
     return [
-        {"scene": index, "frame": frame, "eaten_area_um2": 0.5 * frame}
+        {
+            "scene": index,
+            "frame": frame,
+            "eaten_area_um2": 0.5 * frame + 0.25 * (-1) ** frame,
+            "eaten_area_isotonic_um2": 0.5 * frame,
+            "in_view_fraction": 0.75,
+        }
         for frame in range(scene.n_frames)
         if scene.states.get(frame, "ok") == "ok"
     ]
