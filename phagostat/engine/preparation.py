@@ -76,6 +76,7 @@ def prepare_analysis(job: Job, log: CommitLog) -> None:
             shape_tcyx=(scene.n_frames, 1, height, width),
             dtype="uint8",
             channels=("cell probability",),
+            kind="probability",
             **shared,
         )
         labels = [

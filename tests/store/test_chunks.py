@@ -14,7 +14,7 @@ def make(root, dtype, kind="intensity", shape=(3, 2, 65, 131)):
     return zarr.open_array(root / "0/0", mode="r+")
 
 
-@pytest.mark.parametrize("kind", ["intensity", "labels"])
+@pytest.mark.parametrize("kind", ["intensity", "probability", "labels"])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
 @pytest.mark.parametrize("content", ["noise", "zeros", "ramp"])
 def test_a_chunk_has_the_bytes_that_zarr_writes(tmp_path, dtype, kind, content):
