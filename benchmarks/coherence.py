@@ -25,7 +25,7 @@ import shutil
 import subprocess
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -115,6 +115,9 @@ FIGURES = (
     Figure("speed at 10 min where outlined, absolute error", _size("lag_speed_outlined_error"), -1),
     Figure("movement error, absolute", _size("movement_error"), -1),
 )
+
+BRIEF = {"F1 at IoU 0.5", "identity switches a step"}
+"""Figures by which a window is chosen: cells that are right in a frame, and right over time."""
 
 
 def flickering(route: Callable[..., NDArray[np.uint8]]) -> Callable[..., NDArray[np.uint8]]:
@@ -227,7 +230,9 @@ def said(mean: float, half: float, better: int) -> str:
     return f"{mean:+.3f} ±{half:.3f}{verdict}"
 
 
-def table(records: list[Record], variants: list[tuple[int, float]]) -> list[str]:
+def table(
+    records: list[Record], variants: list[tuple[int, float]], *, figures: Sequence[Figure] = FIGURES
+) -> list[str]:
     """Lines of a table: figure by figure, speed by speed, and all speeds together."""
     others = [variant for variant in variants if variant != SINGLE]
     heads = [f"{w} frames" + (f", {p:g}" if p != SINGLE[1] else "") for w, p in others]
@@ -236,7 +241,7 @@ def table(records: list[Record], variants: list[tuple[int, float]]) -> list[str]
     groups = {f"{speed:g}": [r for r in records if r["speed"] == speed] for speed in speeds}
     if len(speeds) > 1:
         groups["all"] = records
-    for figure in FIGURES:
+    for figure in figures:
         for speed, mine in groups.items():
             single = [figure.of(r) for r in mine if (r["window"], r["probability"]) == SINGLE]
             known = [value for value in single if value is not None]
@@ -295,12 +300,13 @@ def main() -> None:
     parser.add_argument("--records", type=Path, help="folder in which every movie's records are kept")
     parser.add_argument("--movies", type=Path, help="folder in which the movies are kept")
     parser.add_argument("--json", type=Path, help="write all records into this file")
+    parser.add_argument("--brief", action="store_true", help="of each condition and mode only what decides")
     parser.add_argument("--table", type=Path, metavar="FOLDER", help="only print what this folder of records holds")
     options = parser.parse_args()
     if options.table:
         about, records = read_records(options.table)
         print(about)
-        print_tables(records)
+        print_tables(records, brief=options.brief)
         return
     commit = subprocess.run(
         ["git", "rev-parse", options.commit], capture_output=True, text=True, check=True
@@ -313,20 +319,21 @@ def main() -> None:
     print(f"seeds of {commit}, {options.seeds} of them; package {kept.about['package']}; {options.size} px, ", end="")
     print(f"{options.frames} frames", flush=True)
     records = collect(kept, commit, variants, options)
-    print_tables(records)
+    print_tables(records, brief=options.brief)
     if options.json:
         options.json.write_text(json.dumps({"about": kept.about, "records": records}, indent=1), "utf-8")
 
 
-def print_tables(records: list[Record]) -> None:
+def print_tables(records: list[Record], *, brief: bool) -> None:
     """A table for each condition and mode, and one over all of them."""
     variants = list(dict.fromkeys((r["window"], r["probability"]) for r in records))
     groups = dict.fromkeys((r["condition"], r["mode"]) for r in records)
     order = list(CONDITIONS)
     for condition, mode in sorted(groups, key=lambda group: (order.index(group[0]), group[1] != "synthetic")):
         mine = [r for r in records if (r["condition"], r["mode"]) == (condition, mode)]
-        print(f"\n{condition}, {mode}")
-        print("\n".join([*summary(mine, variants), "", *table(mine, variants)]))
+        lines = [] if brief else [*summary(mine, variants), ""]
+        lines += table(mine, variants, figures=[f for f in FIGURES if f.label in BRIEF] if brief else FIGURES)
+        print("\n".join(["", f"{condition}, {mode}", *lines]))
     print("\nall conditions and modes: of each seed the mean of its movies\n")
     print("\n".join(table(records, variants)))
 
