@@ -138,7 +138,7 @@ ANALYSIS_STEPS: tuple[Step, ...] = (
     ),
     Step(
         "probability",
-        1,
+        2,
         Scope.FRAME,
         needs=("reference",),
         settings=lambda _: ("cells.route", *CELL_NORMALISATION),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from phagostat.kernels.compilation import compiled
+from phagostat.kernels.components import Connectivity, label_components
 from phagostat.kernels.normalisation import reduce_area
+from phagostat.kernels.watershed import watershed
 
 # Bands between Gaussians of one width and twice that, and their weights. Finer ones weigh more: coarse ones also see
 # halos and what unevenness the illumination has left.
@@ -20,6 +22,16 @@ _MIN_SIGMA_PX = 0.8
 # Sees the finest differences alone; white noise of variance 1 comes out with variance 36 (Immerkaer 1996).
 _FINEST = np.array(((1, -2, 1), (-2, 4, -2), (1, -2, 1)), np.float32)
 _FINEST_GAIN = 36.0
+# Second derivatives.
+_SECOND = np.array(((1, -2, 1),), np.float32)
+_MIXED = np.array(((1, 0, -1), (0, 0, 0), (-1, 0, 1)), np.float32) / 4
+# Where grains are not resolved, contrasts are so many times higher.
+_COARSE_CONTRAST = 2.5
+# Widest pixels on which bodies are told apart.
+_MAX_BODY_PIXEL_UM = 1.0
+# Width of a halo.
+_HALO_UM = 2.0
+_LOG_LEVELS = (float(np.log(0.5)), float(np.log(40)))
 # Part of the frame, its smoothest pixels, whose median grey stands for the glass.
 _GLASS_QUANTILE = 0.3
 # The lines between two bodies and the outermost pixels of a cell stay above 0.5, so that a watershed reaches them.
@@ -30,8 +42,7 @@ _EDGE_PROBABILITY = 0.55
 class TextureOptions:
     """Lengths in um and levels in greys of the normalised frame (standard deviation about 34).
 
-    The defaults suit microglia at 63x: bodies of 10 to 25 um on clean glass. Larger cells among debris, at 0.87 um a
-    pixel, want ``min_cell_um2=600``, ``min_roughness=8`` and ``max_roughness=12``.
+    The defaults suit cells of 10 to 80 um, with 63x objectives as well as at 0.87 um a pixel.
 
     Parameters
     ----------
@@ -44,22 +55,32 @@ class TextureOptions:
     noise_excess
         So many times the energy of white noise as strong as the finest differences counts as noise.
     min_roughness, max_roughness
-        Between which the threshold of a frame (Otsu's) may lie, in greys.
+        Between which the threshold of a frame (Otsu's) may lie, in greys: above the glass, below flat lamellae.
+    max_roughness_among_halos
+        The same for a frame whose cells stand in bright halos, which are no cell; with halos in part, in between.
+    full_halo
+        So many greys lighter than the inside of the foreground is its rim where it is nothing but halo.
     closing_um
         Gaps between grains up to twice this wide are cell.
     spread_um
         How far roughness is seen beyond a cell's edge.
     max_hole_um2
         Smooth areas within a cell (nuclei) up to this are cell.
-    min_cell_um2
-        Smaller objects are no cells, and no cell is split into smaller parts.
+    min_cell_um2, min_cell_px
+        Smaller objects are no cells, and no cell is split into smaller parts; by area, and by pixels of the work grid,
+        of which texture needs enough.
     max_neck
-        Two bodies are two cells if depth times density in the neck between them falls below this fraction of the
-        lesser body's.
-    density_um
-        Width of the Gaussian over which the density of grains is averaged: about that of a nucleus.
+        Two bodies are two cells if bodyness (see Notes of :func:`texture_probability`) in the neck between them falls
+        below this fraction of the lesser body's.
+    density_um, line_density_um
+        Width of the Gaussian over which the density of grains is averaged: to find bodies, about that of a nucleus; to
+        draw the line between them.
     density_power
         How much the density of grains counts against the distance from the edge, in splitting cells.
+    halo_weight
+        How much a grey of light counts against being in a body, where halos part the cells.
+    rim_um, rim_weight
+        Width of dark lines (rims and folds of two neighbours), and how much a grey of them counts likewise.
     edge_um
         Over which distance from its edge a cell becomes certain.
     """
@@ -69,14 +90,21 @@ class TextureOptions:
     darkness_weight: float = 0.1
     noise_excess: float = 2.0
     min_roughness: float = 2.2
-    max_roughness: float = 5.0
+    max_roughness: float = 2.8
+    max_roughness_among_halos: float = 5.0
+    full_halo: float = 10.0
     closing_um: float = 1.5
     spread_um: float = 1.8
     max_hole_um2: float = 40.0
     min_cell_um2: float = 80.0
-    max_neck: float = 0.75
+    min_cell_px: float = 500.0
+    max_neck: float = 0.5
     density_um: float = 2.0
-    density_power: float = 5.0
+    line_density_um: float = 1.5
+    density_power: float = 4.5
+    halo_weight: float = 0.05
+    rim_um: float = 0.5
+    rim_weight: float = 0.2
     edge_um: float = 3.0
 
 
@@ -107,9 +135,16 @@ def texture_probability(
     -----
     Each frame is judged by itself. Roughness is the energy in bands of 0.5 to 3 um, less what white noise would have
     there, plus darkness; its threshold is Otsu's within fixed limits, so a frame without cells stays empty and a
-    frame full of them full. Cells that touch are told apart where both the distance from the edge and the density of
-    grains dip, so neighbours of even texture stay one, and a cell with two dense regions may become two. Flat
-    lamellae that are as smooth as glass are left out. Debris as large as a cell is taken for one.
+    frame full of them full. Pixels too coarse for grains (from 0.63 um) want higher limits and Otsu's threshold of
+    the contrast itself.
+
+    The logarithm of *bodyness* is that of the distance from the edge, plus the density of grains (mean logarithm of
+    roughness), less dark lines (the rims of two neighbours), less light where the rim of the foreground is lighter
+    than its inside, which tells halos. Two bodies stay apart if the bodyness of the neck between them is less than
+    ``max_neck`` of the lesser one's and both are large enough; the line between them follows the same valley, seen
+    more finely. What has no dip in all of these stays one cell, and a large cell with two dense regions may become
+    two. Slivers of cells at the frame's border are too small to stand by themselves. Debris as large as a cell is
+    taken for one.
     """
     if frame.dtype != np.uint8:
         raise TypeError(f"a normalised frame has 8 bit (found: {frame.dtype})")
@@ -119,8 +154,16 @@ def texture_probability(
     pixel_um = pixel_size_um * factor
     grey = reduce_area(frame, factor=factor).astype(np.float32)
     rough = roughness(grey, pixel_size_um=pixel_um, options=options)
-    mask = _foreground(rough, pixel_um, options)
-    probability = _probability(mask, _bodies(mask, rough, pixel_um, options), options.edge_um / pixel_um)
+    options = replace(options, min_cell_um2=max(options.min_cell_um2, options.min_cell_px * pixel_um**2))
+    mask, halo = _foreground(grey, rough, pixel_um, options)
+    if 2 * pixel_um <= _MAX_BODY_PIXEL_UM and min(mask.shape) > 1:
+        # Bodies are ten times as wide: a grid of half as many pixels a side will do. Any cell pixel counts there.
+        some = (_halved(mask.astype(np.float32)) > 0).astype(np.uint8)
+        bodies = _bodies(_halved(grey), _halved(rough), some, halo=halo, pixel_um=2 * pixel_um, options=options)
+        bodies = _enlarged_labels(bodies, mask.shape)
+    else:
+        bodies = _bodies(grey, rough, mask, halo=halo, pixel_um=pixel_um, options=options)
+    probability = _probability(mask, bodies, options.edge_um / pixel_um)
     if factor == 1:
         return probability
     height, width = (side // factor * factor for side in frame.shape)
@@ -174,9 +217,34 @@ def roughness(
     return rough
 
 
-def _foreground(rough: NDArray[np.float32], pixel_um: float, options: TextureOptions) -> NDArray[np.uint8]:
+def _foreground(
+    grey: NDArray[np.float32], rough: NDArray[np.float32], pixel_um: float, options: TextureOptions
+) -> tuple[NDArray[np.uint8], float]:
+    """Mask of cells, and how much they stand in halos: 0 to 1.
+
+    On pixels too coarse for grains only whole bodies stand out, and dirt is rough as well: contrasts are higher then,
+    and what counts is the contrast itself and not its logarithm.
+    """
+    coarse = _FINE_UM / pixel_um < _MIN_SIGMA_PX
+    scale = _COARSE_CONTRAST if coarse else 1.0
+    lowest, high, highest = (
+        scale * limit for limit in (options.min_roughness, options.max_roughness, options.max_roughness_among_halos)
+    )
+    threshold = float(np.clip(_otsu(rough, logarithmic=not coarse), lowest, max(lowest, highest)))
+    step = 1 if coarse else 2
+    inner = _rough_regions(rough[::step, ::step], threshold, step * pixel_um, options)
+    brightness = _rim_brightness(grey[::step, ::step], inner, step * pixel_um)
+    halo = min(max(brightness / options.full_halo, 0.0), 1.0)
+    if coarse:
+        return inner, halo
+    limit = max(lowest, high + halo * (highest - high))
+    return _rough_regions(rough, min(threshold, limit), pixel_um, options), halo
+
+
+def _rough_regions(
+    rough: NDArray[np.float32], threshold: float, pixel_um: float, options: TextureOptions
+) -> NDArray[np.uint8]:
     """0 or 1: rough pixels, gaps and holes closed, rims taken off, small objects removed."""
-    threshold = np.clip(_otsu(rough), options.min_roughness, options.max_roughness)
     mask = (rough > threshold).astype(np.uint8)
     mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, _disk(options.closing_um / pixel_um))
     mask = np.uint8(1) - _without_small(1 - mask, options.max_hole_um2 / pixel_um**2, connectivity=4)
@@ -185,10 +253,22 @@ def _foreground(rough: NDArray[np.float32], pixel_um: float, options: TextureOpt
     return _without_small(mask, options.min_cell_um2 / pixel_um**2, connectivity=8)
 
 
-def _otsu(rough: NDArray[np.float32]) -> float:
-    """Threshold between smooth and rough on a logarithmic scale, 0.5 to 40 greys."""
-    level = np.log(np.maximum(rough[::2, ::2], 0.3))
-    counts, edges = np.histogram(level, 128, range=(float(np.log(0.5)), float(np.log(40))))
+def _rim_brightness(grey: NDArray[np.float32], mask: NDArray[np.uint8], pixel_um: float) -> float:
+    """By how many greys the rim of a mask is lighter than its inside; 0 where it lacks one of them."""
+    smooth = _blur(grey, _HALO_UM / 2 / pixel_um)
+    depth = _distance(mask)
+    rim = smooth[(depth > 0) & (depth < _HALO_UM / pixel_um)]
+    inside = smooth[depth >= 2 * _HALO_UM / pixel_um]
+    return float(np.median(rim) - np.median(inside)) if rim.size and inside.size else 0.0
+
+
+def _otsu(rough: NDArray[np.float32], *, logarithmic: bool = True) -> float:
+    """Threshold between smooth and rough, 0.5 to 40 greys."""
+    sampled = rough[::2, ::2]
+    if logarithmic:
+        counts, edges = np.histogram(np.log(np.maximum(sampled, 0.3)), 128, range=_LOG_LEVELS)
+    else:
+        counts, edges = np.histogram(sampled, 128, range=(0.0, 40.0))
     centres = (edges[1:] + edges[:-1]) / 2
     below = np.cumsum(counts)[:-1].astype(np.float64)
     moment = np.cumsum(counts * centres)
@@ -198,39 +278,86 @@ def _otsu(rough: NDArray[np.float32]) -> float:
         return 0.0
     difference = moment[:-1][both] / below[both] - (moment[-1] - moment[:-1][both]) / above[both]
     between = below[both] * above[both] * difference**2
-    return float(np.exp(edges[1:-1][both][np.argmax(between)]))
+    threshold = float(edges[1:-1][both][np.argmax(between)])
+    return float(np.exp(threshold)) if logarithmic else threshold
 
 
-def _without_small(mask: NDArray[np.uint8], smallest_px: float, *, connectivity: int) -> NDArray[np.uint8]:
+def _without_small(mask: NDArray[np.uint8], smallest_px: float, *, connectivity: Connectivity) -> NDArray[np.uint8]:
     """A mask without components of fewer pixels."""
-    _, components, statistics, _ = cv2.connectedComponentsWithStats(mask, connectivity=connectivity, ltype=cv2.CV_32S)
-    kept = (statistics[:, cv2.CC_STAT_AREA] >= smallest_px).astype(np.uint8)
-    kept[0] = 0
-    left: NDArray[np.uint8] = np.take(kept, components)
-    return left
+    found = label_components(
+        np.ascontiguousarray(mask),
+        above_px=np.ceil(smallest_px) - 0.5,
+        connectivity=connectivity,
+        what="objects",
+        remedy="raise the smallest area of a cell: this is noise",
+    )
+    return (found.labels > 0).astype(np.uint8)
 
 
 def _bodies(
-    mask: NDArray[np.uint8], rough: NDArray[np.float32], pixel_um: float, options: TextureOptions
+    grey: NDArray[np.float32],
+    rough: NDArray[np.float32],
+    mask: NDArray[np.uint8],
+    *,
+    halo: float,
+    pixel_um: float,
+    options: TextureOptions,
 ) -> NDArray[np.int32]:
     """Labels of the bodies that the foreground consists of."""
-    labels = np.zeros((mask.shape[0] + 2, mask.shape[1] + 2), np.int32)
     flat = np.flatnonzero(mask.ravel())
     if flat.size == 0:
-        return labels[1:-1, 1:-1]
-    depth = np.log(_blur(_distance(mask), 1 / pixel_um).ravel()[flat])
+        return np.zeros(mask.shape, np.int32)
+    depth = np.log(np.maximum(_blur(_distance(mask), 1 / pixel_um), 1e-3))
     grains = _halved(np.log(np.maximum(rough, 1)))
-    density = _enlarged(_blur(grains, options.density_um / pixel_um / 2), mask.shape).ravel()[flat]
-    prominence = depth + np.float32(options.density_power) * density
+    rims = _dark_lines(grey, max(options.rim_um / pixel_um, _MIN_SIGMA_PX))
+    light = _halved(grey)
+
+    def bodyness(density_um: float, halo_um: float, rim_um: float) -> NDArray[np.float32]:
+        """Logarithm of how much a pixel is in a body."""
+        coarse = _blur(grains, density_um / pixel_um / 2) * np.float32(options.density_power)
+        if halo > 0:
+            coarse -= np.float32(options.halo_weight * halo) * _blur(light, halo_um / pixel_um / 2)
+        value = _enlarged(coarse, mask.shape) + depth
+        value -= np.float32(options.rim_weight) * _blur(rims, max(rim_um / pixel_um, _MIN_SIGMA_PX))
+        return value
+
+    broad = bodyness(options.density_um, _HALO_UM, 2 * options.rim_um).ravel()[flat]
     # Ratios are compared: a logarithmic scale of 16 bit down to a millionth, in steps of 0.02 %.
     per_step = np.log(1e6) / 65535
-    descent = np.rint(np.minimum((prominence.max() - prominence) / np.float32(per_step), 65535)).astype(np.uint16)
+    descent = np.rint(np.minimum((broad.max() - broad) / np.float32(per_step), 65535)).astype(np.uint16)
     order = np.argsort(descent, kind="stable")
-    stride = labels.shape[1]
+    stride = mask.shape[1] + 2
     y, x = np.divmod(flat[order], mask.shape[1])
-    limits = (stride, round(-np.log(options.max_neck) / per_step), options.min_cell_um2 / pixel_um**2)
-    _split(descent[order], (y + 1) * stride + x + 1, labels.ravel(), limits)
-    return labels[1:-1, 1:-1]
+    labels = np.zeros((mask.shape[0] + 2) * stride, np.int32)
+    neck = round(-np.log(options.max_neck) / per_step)
+    at = (y + 1) * stride + x + 1
+    _split(descent[order], at, labels, (stride, neck, options.min_cell_um2 / pixel_um**2))
+    found = labels[at]
+    highest = np.full(int(found.max()) + 1, 65535, np.uint16)
+    # Of repeated indices the last assignment stays: backwards, that is the highest.
+    highest[found[::-1]] = descent[order][::-1]
+    top = descent[order] <= highest[found].astype(np.int64) + neck
+    markers = np.zeros(mask.size, np.int32)
+    markers[flat[order][top]] = found[top]
+    # The line between two bodies follows finer features than those which tell that there are two.
+    fine = bodyness(options.line_density_um, _HALO_UM / 2, options.rim_um)
+    low, high = np.quantile(fine.ravel()[flat][::4], (0.005, 0.995))
+    relief = np.clip((fine - low) / max(float(high - low), 1e-6), 0, 1) * np.float32(127) + np.float32(128)
+    within = np.where(mask > 0, relief, 0).astype(np.uint8)
+    return watershed(within, markers.reshape(mask.shape), min_probability=0.5)
+
+
+def _dark_lines(grey: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:
+    """Strength of dark lines in greys: curvature across less curvature along."""
+    smooth = _blur(grey, sigma_px)
+    along_x = cv2.filter2D(smooth, cv2.CV_32F, _SECOND)
+    along_y = cv2.filter2D(smooth, cv2.CV_32F, _SECOND.T)
+    mixed = cv2.filter2D(smooth, cv2.CV_32F, _MIXED)
+    mean = (along_x + along_y) / 2
+    spread = np.sqrt(((along_x - along_y) / 2) ** 2 + mixed * mixed)
+    strength = np.maximum(mean + spread, 0) - np.abs(mean - spread)
+    lines: NDArray[np.float32] = np.maximum(strength, 0) * np.float32(sigma_px * sigma_px)
+    return lines
 
 
 def _probability(mask: NDArray[np.uint8], bodies: NDArray[np.int32], edge_px: float) -> NDArray[np.uint8]:
@@ -280,6 +407,13 @@ def _enlarged(image: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.
     """An image on a finer grid, linear in between."""
     larger: NDArray[np.float32] = cv2.resize(image, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
     return larger
+
+
+def _enlarged_labels(labels: NDArray[np.int32], shape: tuple[int, ...]) -> NDArray[np.int32]:
+    """Labels on a finer grid."""
+    size = (shape[1], shape[0])
+    larger: NDArray[np.float32] = cv2.resize(labels.astype(np.float32), size, interpolation=cv2.INTER_NEAREST)
+    return larger.astype(np.int32)
 
 
 def _blur(image: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:

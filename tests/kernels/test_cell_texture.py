@@ -115,7 +115,7 @@ def test_cells_that_touch_are_two_and_one_cell_is_one() -> None:
 def test_small_objects_are_no_cells() -> None:
     frame, _ = drawn((300, 320), [(30.0, 34.0, 3.5)])
     assert cells_of(frame)[0] == 0
-    assert cells_of(frame, min_cell_um2=5.0)[0] == 1
+    assert cells_of(frame, min_cell_um2=5.0, min_cell_px=30.0)[0] == 1
 
 
 def test_a_smooth_nucleus_belongs_to_its_cell() -> None:
@@ -148,18 +148,18 @@ def test_wrong_input_is_said() -> None:
 
 @pytest.mark.real
 def test_real_microglia(shared_data: Path) -> None:
-    """By eye the frame holds about 37 cells; flat lamellae, a fifth of the field, are left out."""
+    """By eye the frame holds about 37 cells; with flat lamellae they cover three quarters of it."""
     frame = cv2.imread(str(shared_data / "microglia" / "cell.png"), cv2.IMREAD_GRAYSCALE)
     n_cells, labels = cells_of(frame)
     assert 28 <= n_cells <= 50
-    assert 0.35 < np.mean(labels > 0) < 0.75
+    assert 0.6 < np.mean(labels > 0) < 0.85
     assert labels[500, 270] > 0
     assert labels[720, 400] == 0
 
 
 @pytest.mark.real
 def test_real_fields_of_other_cells(shared_data: Path) -> None:
-    """Cells four times as large among debris, at 0.87 um a pixel: the foreground is found roughly."""
+    """Cells four times as large among debris, at 0.87 um a pixel: found with the same options."""
     import tifffile
 
     scores = []
@@ -168,8 +168,7 @@ def test_real_fields_of_other_cells(shared_data: Path) -> None:
         truth = tifffile.imread(shared_data / "phase-contrast" / f"field{number:02}_labels.tif") > 0
         table = gaussian_matching_table(intensity_histogram(field))
         frame = normalise_cells(field, table=table, gain=None, factor=1)
-        options = replace(DEFAULTS, min_cell_um2=400.0, max_roughness=9.0)
-        found = texture_probability(frame, pixel_size_um=0.87, options=options) > 127
+        found = texture_probability(frame, pixel_size_um=0.87) > 127
         scores.append(2 * np.count_nonzero(found & truth) / (found.sum() + truth.sum()))
-    assert min(scores) > 0.5
-    assert np.mean(scores) > 0.6
+    assert min(scores) > 0.6
+    assert np.mean(scores) > 0.7
