@@ -34,7 +34,7 @@ Tabulate = Callable[[Job, CommitLog, Mapping[Place, Folded]], dict[str, str]]
 
 ATTEMPTS = 3
 """How often a range is handed out again after the workers that had it died."""
-CHECKED_TOGETHER = 64
+CHECKED_TOGETHER = 256
 """Chunks that are compared with their digests in one task."""
 
 

@@ -15,6 +15,9 @@ from phagostat.engine.steps import FROZEN, PER_FRAME, Scope, Step
 from phagostat.store.commits import WHOLE, Entry
 from phagostat.store.digests import value_digest
 
+WINDOW_BLOCKS = 3
+"""A range of windows is this many blocks long: its planes are small, and what follows a range is read for each."""
+
 Place = tuple[str, int | None, int]
 """A result's place: step, scene (None: the acquisition), index."""
 
@@ -365,7 +368,7 @@ class _Survey:
         yield from self._blocks([step.name for step in self.planner.steps if step.scope is Scope.FRAME])
         for step in self.planner.steps:
             if step.scope is Scope.WINDOW:
-                yield from self._blocks([step.name])
+                yield from self._blocks([step.name], blocks=WINDOW_BLOCKS)
         yield from self._whole({Scope.MOVIE})
 
     def _whole(self, scopes: Collection[Scope]) -> Iterator[Work]:
@@ -381,14 +384,15 @@ class _Survey:
             for (scene, index), steps in together.items():
                 yield Work(tuple(steps), scene, index, index + 1)
 
-    def _blocks(self, together: Sequence[str]) -> Iterator[Work]:
+    def _blocks(self, together: Sequence[str], *, blocks: int = 1) -> Iterator[Work]:
         """Ranges of frames that need the same ones of these steps."""
         for scene in sorted(self.facts.scenes):
+            longest = blocks * self.planner.block_frames[scene]
             start: int | None = None
             current: tuple[str, ...] = ()
             for frame in range(self.facts.scenes[scene].n_frames + 1):
                 steps = tuple(name for name in together if (name, scene, frame) in self.todo)
-                if start is not None and (steps != current or frame - start >= self.planner.block_frames[scene]):
+                if start is not None and (steps != current or frame - start >= longest):
                     yield Work(current, scene, start, frame)
                     start = None
                 if start is None and steps:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,7 @@ class CommitLog:
         self.damaged: list[str] = []
         self._commits: dict[str, Commit] = {}
         self._owner: dict[tuple[str, int | None], dict[int, str]] = {}
+        self._entries: dict[tuple[str, int | None], dict[int, Entry]] = {}
         for path in sorted(folder.glob("*/*/*.json")):
             commit = _read(path)
             if commit is None:
@@ -121,17 +122,11 @@ class CommitLog:
 
     def entries(self, step: str, scene: int | None) -> dict[int, Entry]:
         """The committed entries of a step in a scene, by index."""
-        found: dict[int, Entry] = {}
-        for path in set(self._owner.get((step, scene), {}).values()):
-            found.update({entry.index: entry for entry in self._commits[path].entries})
-        return dict(sorted(found.items()))
+        return dict(sorted(self._entries.get((step, scene), {}).items()))
 
     def entry(self, step: str, scene: int | None, index: int = WHOLE) -> Entry | None:
         """One committed entry, or None."""
-        path = self._owner.get((step, scene), {}).get(index)
-        if path is None:
-            return None
-        return next(entry for entry in self._commits[path].entries if entry.index == index)
+        return self._entries.get((step, scene), {}).get(index)
 
     def __len__(self) -> int:
         """Number of committed entries."""
@@ -199,6 +194,7 @@ class CommitLog:
             del self._commits[path]
             for entry in commit.entries:
                 owner.pop(entry.index, None)
+                self._entries[step, scene].pop(entry.index, None)
             if kept:
                 self._add(narrowed)
 
@@ -211,12 +207,21 @@ class CommitLog:
     def _add(self, commit: Commit) -> None:
         self._commits[commit.path] = commit
         owner = self._owner.setdefault((commit.step, commit.scene), {})
-        owner.update({entry.index: commit.path for entry in commit.entries})
+        path = commit.path
+        owner.update({entry.index: path for entry in commit.entries})
+        self._entries.setdefault((commit.step, commit.scene), {}).update({e.index: e for e in commit.entries})
 
     def _write(self, commit: Commit) -> None:
-        body = asdict(commit)
-        text = json.dumps({"digest": value_digest(body), "commit": body}, separators=(",", ":"), allow_nan=False)
-        write_whole(self.folder / commit.path, text.encode(), fsync=self.fsync)
+        body = _plain(commit) | {"entries": [_plain(entry) for entry in commit.entries]}
+        # as value_digest has it: what is written is what is digested
+        text = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+        whole = b'{"commit":' + text + b',"digest":"' + bytes_digest(text).encode() + b'"}'
+        write_whole(self.folder / commit.path, whole, fsync=self.fsync)
+
+
+def _plain(record: Commit | Entry) -> dict[str, Any]:
+    """Fields by name, as they are: ``asdict`` would copy every figure."""
+    return {item.name: getattr(record, item.name) for item in fields(record)}
 
 
 def _read(path: Path) -> Commit | None:

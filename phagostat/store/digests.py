@@ -10,6 +10,8 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode  # made once: it is asked thousands of times
+
 
 def array_digest(array: NDArray[Any]) -> str:
     """XXH3-128 (hex) of an array's dtype, shape and values in C order."""
@@ -25,7 +27,7 @@ def bytes_digest(data: bytes) -> str:
 
 def value_digest(value: object) -> str:
     """XXH3-128 (hex) of a JSON-like value; mappings are taken in sorted order, NaN is a value."""
-    return bytes_digest(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
+    return bytes_digest(_encode(value).encode())
 
 
 def rows_digest(rows: NDArray[Any] | Mapping[str, NDArray[Any]]) -> str:

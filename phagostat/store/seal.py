@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from phagostat.store.commits import CommitLog
 from phagostat.store.files import remove_file, write_whole
@@ -44,13 +46,18 @@ def sweep_orphans(layout: Layout, log: CommitLog) -> int:
     """Remove chunks and row files that no commit promises; give their number."""
     promised = {chunk for commit in log for entry in commit.entries for chunk in entry.chunks}
     kept = {file for commit in log for file in commit.row_files}
-    removed = 0
-    for chunk in layout.images.glob("**/c/**/*"):
-        if chunk.is_file() and str(chunk.relative_to(layout.images)) not in promised:
-            remove_file(chunk)
-            removed += 1
-    for file in layout.rows.glob("**/*.parquet"):
-        if str(file.relative_to(layout.rows)) not in kept:
-            remove_file(file)
-            removed += 1
-    return removed
+    orphans = [
+        *(layout.images / file for file in _files(layout.images) if "/c/" in file and file not in promised),
+        *(layout.rows / file for file in _files(layout.rows) if file.endswith(".parquet") and file not in kept),
+    ]
+    for orphan in orphans:
+        remove_file(orphan)
+    return len(orphans)
+
+
+def _files(root: Path) -> Iterator[str]:
+    """Every file below a folder, as its path relative to it; one look at each folder, since chunks are many."""
+    top = len(str(root)) + 1
+    for parent, _, names in os.walk(root):
+        below = Path(parent).as_posix()[top:]
+        yield from (f"{below}/{name}" if below else name for name in names)

@@ -10,7 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phagostat.engine.planner import Facts, Folded, FrameEntries, Place, Plan, Planner, Replay, SceneFacts, Work
+from phagostat.engine.planner import (
+    WINDOW_BLOCKS,
+    Facts,
+    Folded,
+    FrameEntries,
+    Place,
+    Plan,
+    Planner,
+    Replay,
+    SceneFacts,
+    Work,
+)
 from phagostat.engine.steps import ANALYSIS_STEPS, FROZEN, Scope, Step
 from phagostat.store.commits import WHOLE, Entry
 from phagostat.store.digests import value_digest
@@ -174,7 +185,9 @@ def test_a_plan_is_deterministic_and_covers_everything_once(data):
     assert not set(planned) & (store.places() - stale), "what is committed and holds is planned"
     assert set(planned) <= every_place(seen)
     assert all(work.scene is not None for work in plan.work if SCOPES[work.steps[0]] in {Scope.FRAME, Scope.WINDOW})
-    assert all(work.stop - work.start <= at.block_frames[0] for work in plan.work)
+    for work in plan.work:
+        blocks = WINDOW_BLOCKS if SCOPES[work.steps[0]] is Scope.WINDOW else 1
+        assert work.stop - work.start <= blocks * at.block_frames[0]
     held_back = plan.waiting
     # planned, held, or still to come; frames that wait for a reference's turn are in none of them
     holding = store.places() - stale
