@@ -48,12 +48,45 @@ def spread(
     labels = np.empty((height + 2, width + 2), markers.dtype)
     level = np.empty((height + 2, width + 2), np.uint8)
     _open(probability, markers, cut, labels, level)
+    spread_on(probability, labels, level, connectivity=connectivity)
+    return labels, level
+
+
+def plant(markers: NDArray[np.uint16], labels: NDArray[np.integer], level: NDArray[np.uint8], *, offset: int) -> None:
+    """Give labels to pixels that none has reached, in place.
+
+    Parameters
+    ----------
+    markers : (y, x) uint16
+        Labels; 0 wherever there is one already, or nothing may spread.
+    labels, level : (y + 2, x + 2)
+        As :func:`spread` gave them.
+    offset : int
+        Is added to the labels.
+    """
+    _plant(markers, offset, labels, level)
+
+
+def spread_on(
+    probability: NDArray[np.uint8], labels: NDArray[np.integer], level: NDArray[np.uint8], *, connectivity: int
+) -> None:
+    """Spread what was planted, in place; see :func:`spread`."""
     # memory that is not written to costs nothing
     queued, following = np.empty((2, labels.size + _LEVELS), np.uint32)
     last = np.arange(_LEVELS, dtype=np.uint32)
     n = _queue_rims(probability, labels, level, connectivity, queued, following, last)
-    _flood(labels.ravel(), level.ravel(), width + 2, n, connectivity, queued, following, last)
-    return labels, level
+    _flood(labels.ravel(), level.ravel(), labels.shape[1], n, connectivity, queued, following, last)
+
+
+@compiled
+def _plant(markers: NDArray[np.uint16], offset: int, labels: NDArray[np.integer], level: NDArray[np.uint8]) -> None:
+    height, width = markers.shape
+    for y in range(height):
+        row, to_labels, to_level = markers[y], labels[y + 1, 1 : width + 1], level[y + 1, 1 : width + 1]
+        for x in range(row.size):
+            if row[x] > 0:
+                to_labels[x] = row[x] + offset
+                to_level[x] = 255
 
 
 @compiled

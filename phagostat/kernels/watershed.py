@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from phagostat.kernels.compilation import compiled
 from phagostat.kernels.components import MAX_LABELS, Components, Connectivity, label_components
-from phagostat.kernels.flooding import CLOSED, spread
+from phagostat.kernels.flooding import CLOSED, plant, spread, spread_on
 from phagostat.model.errors import PhagostatError
 
 Ties = Literal["raster", "heap"]
@@ -144,8 +144,22 @@ def watershed(
         raise ValueError(f"probability and markers are two images of one shape: {probability.shape}, {markers.shape}")
     if probability.dtype != np.uint8:
         raise TypeError(f"a probability map has 8 bit (found: {probability.dtype})")
-    grown, _ = _grow(probability, markers, grey_cut(min_probability), connectivity, ties)
-    return grown[1:-1, 1:-1].astype(np.int32)
+    cut = grey_cut(min_probability)
+    probability, markers = np.ascontiguousarray(probability), np.ascontiguousarray(markers)
+    if ties == "raster":
+        grown, _ = spread(probability, markers, cut=cut, connectivity=connectivity)
+        return grown[1:-1, 1:-1].astype(np.int32)
+    height, width = probability.shape
+    if (height + 2) * (width + 2) > _MAX_HEAP_PX:
+        raise ValueError(f"ties='heap' takes frames of up to {_MAX_HEAP_PX} px (found: {probability.shape})")
+    padded = np.empty((height + 2, width + 2), np.int32)
+    level = np.empty((height + 2, width + 2), np.uint8)
+    _prepare(probability, markers.astype(np.int32), cut, padded, level)
+    offsets = (_NEIGHBOURS_YX[:connectivity] * (width + 2, 1)).sum(axis=1)
+    _flood_heap(level.ravel(), padded.ravel(), offsets)
+    labels = np.empty(probability.shape, np.int32)
+    np.maximum(padded[1:-1, 1:-1], 0, out=labels)
+    return labels
 
 
 def cell_instances(
@@ -157,7 +171,6 @@ def cell_instances(
     seed_probability: float = 0.9,
     min_seed_area_um2: float,
     connectivity: Connectivity = 8,
-    ties: Ties = "raster",
 ) -> CellInstances:
     """Cells of one frame from its probability and the seeds of its window.
 
@@ -177,8 +190,6 @@ def cell_instances(
     connectivity : 4 or 8
         Whether diagonal neighbours belong together. With 4, foreground that touches a cell at a corner only is a
         component of its own.
-    ties : {'raster', 'heap'}
-        As in :func:`watershed`.
 
     Returns
     -------
@@ -192,12 +203,11 @@ def cell_instances(
     """
     cut = grey_cut(min_probability)
     probability, seeds = np.ascontiguousarray(probability), np.ascontiguousarray(seeds)
-    grown, level = _grow(probability, seeds, cut, connectivity, ties)
-    left = (level[1:-1, 1:-1] != CLOSED).view(np.uint8)
+    grown, level = spread(probability, seeds, cut=cut, connectivity=connectivity)
     n_seeds = int(seeds.max(initial=0))
     largest = n_seeds
+    left = _left(level)
     if left.any():
-        parts = label_components(left, connectivity=connectivity, what="cells", remedy=_REMEDY).labels
         own = label_seeds(
             (probability > grey_cut(seed_probability)) & left.view(np.bool_),
             pixel_size_um=pixel_size_um,
@@ -205,11 +215,14 @@ def cell_instances(
             connectivity=connectivity,
         )
         if own.n:
-            within = np.where(left, probability, 0).astype(np.uint8)
-            alone = watershed(within, own.labels, min_probability=min_probability, connectivity=connectivity, ties=ties)
-            parts = np.where(alone > 0, alone, np.where(parts > 0, own.n + parts.astype(np.int32), 0))
-        grown = np.where(np.pad(parts > 0, 1), n_seeds + np.pad(parts.astype(np.int32), 1), grown)
-        largest += int(parts.max())
+            grown = _wide_enough(grown, n_seeds + own.n)
+            plant(own.labels, grown, level, offset=n_seeds)
+            spread_on(probability, grown, level, connectivity=connectivity)
+        parts = label_components(_left(level), connectivity=connectivity, what="cells", remedy=_REMEDY)
+        largest = n_seeds + own.n + parts.n
+        if parts.n:
+            grown = _wide_enough(grown, largest)
+            plant(parts.labels, grown, level, offset=n_seeds + own.n)
     labels = np.zeros(probability.shape, np.uint16)
     number = np.zeros(largest + 1, np.int32)
     first_labels = np.zeros(MAX_LABELS + 1, np.int32)
@@ -225,22 +238,14 @@ def cell_instances(
     return CellInstances(labels, incoherent, int(np.count_nonzero(outside)))
 
 
-def _grow(
-    probability: NDArray[np.uint8], markers: NDArray[np.integer], cut: int, connectivity: Connectivity, ties: Ties
-) -> tuple[NDArray[np.integer], NDArray[np.uint8]]:
-    """Labels and levels with a margin; see :func:`phagostat.kernels.flooding.spread`."""
-    probability, markers = np.ascontiguousarray(probability), np.ascontiguousarray(markers)
-    if ties == "raster":
-        return spread(probability, markers, cut=cut, connectivity=connectivity)
-    height, width = probability.shape
-    if (height + 2) * (width + 2) > _MAX_HEAP_PX:
-        raise ValueError(f"ties='heap' takes frames of up to {_MAX_HEAP_PX} px (found: {probability.shape})")
-    padded = np.empty((height + 2, width + 2), np.int32)
-    level = np.empty((height + 2, width + 2), np.uint8)
-    _prepare(probability, markers.astype(np.int32), cut, padded, level)
-    offsets = (_NEIGHBOURS_YX[:connectivity] * (width + 2, 1)).sum(axis=1)
-    _flood_heap(level.ravel(), padded.ravel(), offsets)
-    return np.maximum(padded, 0), np.where(padded == 0, level, np.uint8(CLOSED))
+def _left(level: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Foreground that no label has reached."""
+    left: NDArray[np.uint8] = (level[1:-1, 1:-1] != CLOSED).view(np.uint8)
+    return left
+
+
+def _wide_enough(labels: NDArray[np.integer], largest: int) -> NDArray[np.integer]:
+    return labels if largest <= np.iinfo(labels.dtype).max else labels.astype(np.int32)
 
 
 @compiled
