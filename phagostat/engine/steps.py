@@ -110,7 +110,7 @@ CELL_NORMALISATION = (
 """Settings of the normalised cell channel."""
 
 ANALYSIS_STEPS: tuple[Step, ...] = (
-    Step("reference", 1, Scope.SCENE, settings=lambda _: ("reference",), facts=("roles", "reduction")),
+    Step("reference", 2, Scope.SCENE, settings=lambda _: ("reference",), facts=("roles", "reduction")),
     Step("threshold", 1, Scope.ACQUISITION, needs=("reference",), settings=_threshold_settings),
     Step(
         "images",

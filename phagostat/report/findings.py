@@ -191,6 +191,7 @@ def _of_measures(output: FinishedOutput, run: RunSummary) -> Iterator[Finding]:
             if peaks:
                 yield Finding("caution", f"No {what}s in {_of(len(peaks), len(run.scenes), 'scene').lower()}",
                               f"Not one {what} was found in: {_named(peaks)}.")  # fmt: skip
+    yield from _unfollowed_cells(output, run)
     suboptimal = [s for s in run.scenes if s.row.get("tracking_verdict") not in (None, OK)]
     if suboptimal:
         yield Finding(
@@ -203,6 +204,20 @@ def _of_measures(output: FinishedOutput, run: RunSummary) -> Iterator[Finding]:
             "Cells are found by texture",
             "Without a trained network outlines of cells are approximate, and neighbours can count as one. Compare "
             "them with the pictures before you rely on numbers and areas of cells.",
+        )
+
+
+def _unfollowed_cells(output: FinishedOutput, run: RunSummary) -> Iterator[Finding]:
+    """A run whose tracks are all too short to be kept, so that there are no speeds."""
+    tracks, kept = (sum(scene.row.get(name) or 0 for scene in run.scenes) for name in ("tracks", "tracks_kept"))
+    least = output.manifest.settings.get("tracking", {}).get("min_duration_min")
+    if tracks and not kept and least is not None:
+        recorded = f" of a recording of {run.duration_min:.0f} min" if math.isfinite(run.duration_min) else ""
+        yield Finding(
+            "note",
+            "No speeds of cells",
+            f"Speeds are told from cells that can be followed for at least {least:g} min{recorded}, and there are "
+            "none. A shorter time can be set (tracking.min_duration_min); short tracks favour slow, lonely cells less.",
         )
 
 
@@ -238,7 +253,8 @@ def _left_out_scenes(run: RunSummary) -> Iterator[Omission]:
             why = scene.row.get("quality_reason") or ""
             if not scene.has_reference:
                 why = f"no reference frame: {scene.row.get('reason') or why}"
-            amount = "out of all means" if run.accepted else "kept in the means, as no scene is accepted"
+            kept = scene.n_used and not run.accepted
+            amount = "kept in the means, as no scene is accepted" if kept else "out of all means"
             yield Omission(f"Scene: {scene.name}", amount, why)
 
 
@@ -247,7 +263,7 @@ def _left_out_frames(run: RunSummary) -> Iterator[Omission]:
         "blurred": "out of focus",
         "missing": "the source does not have them",
         "unregistered": "their shift against the reference frame could not be told",
-        "black": "nothing but darkness",
+        "black": "nothing but noise: a closed shutter, or nothing in view",
         "constant": "every pixel has the same value",
         "saturated": "too many pixels at the camera's white level",
         "unreadable": "the file is damaged there",

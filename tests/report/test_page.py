@@ -207,6 +207,12 @@ def test_a_scene_that_nothing_is_wrong_with_is_not_warned_of(tmp_path: Path) -> 
     assert "Caution" not in first
 
 
+def test_a_recording_too_short_for_speeds_says_so(tmp_path: Path) -> None:
+    scene = {"tracks": 4, "tracks_kept": 0}
+    assert "No speeds of cells" in report_of(tmp_path / "short", [WrittenScene(24, scene=scene)]).words
+    assert "No speeds of cells" not in report_of(tmp_path / "long", [WrittenScene(24)]).words
+
+
 def test_runs_of_unused_frames_are_listed_with_their_reason(tmp_path: Path) -> None:
     states = {4: "blurred", 5: "blurred", 6: "blurred", 7: "black", 11: "blurred"}
     words = report_of(tmp_path / "movie", [WrittenScene(24, "scene", states=states)]).words

@@ -27,6 +27,7 @@ def find_reference(context: TaskContext, present: Present, frames_final: int) ->
     size = job.settings.reference.candidates
     patience = min(job.settings.reference.patience_frames, n_frames)
     seen: list[ReferenceCandidate] = []
+    reason = "there are none"
     while len(seen) < n_frames:
         stop = min(len(seen) + size, n_frames)
         if stop > frames_final:
@@ -35,7 +36,7 @@ def find_reference(context: TaskContext, present: Present, frames_final: int) ->
         chosen, reason, clear = _choose(job, seen)
         if chosen is not None and (clear or len(seen) >= patience):
             return _keep(context, chosen, present, {"reason": reason, **_described(seen)})
-    return Result("unusable", {"reason": f"none of {n_frames} frames can be used", **_described(seen)})
+    return Result("unusable", {"reason": f"none of {n_frames} frames can be used: {reason}", **_described(seen)})
 
 
 def _candidate(job: Job, scene: int, frame: int, present: Present) -> ReferenceCandidate:
@@ -59,6 +60,9 @@ def _choose(job: Job, seen: list[ReferenceCandidate]) -> tuple[int | None, str, 
         )
     if job.settings.reference.rule == "sharpest":
         choice = choose_reference(seen)
+        if choice.frame is None and choice.rejected:  # one stands for all: there may be hundreds
+            frame, problem = choice.rejected[0]
+            return None, f"frame {frame}: {problem}", False
         return choice.frame, choice.reason, choice.clear
     alone = not job.known.has_aggregates
     there = [c.frame for c in seen if (alone or c.aggregates is not None) and c.cells is not None]
