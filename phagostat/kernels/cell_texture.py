@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from phagostat.kernels.compilation import compiled
+from phagostat.kernels.cell_markers import distance_inside, enlarged_labels, split_bodies
 from phagostat.kernels.components import Connectivity, label_components
 from phagostat.kernels.normalisation import reduce_area
 from phagostat.kernels.watershed import watershed
@@ -160,7 +160,7 @@ def texture_probability(
         # Bodies are ten times as wide: a grid of half as many pixels a side will do. Any cell pixel counts there.
         some = (_halved(mask.astype(np.float32)) > 0).astype(np.uint8)
         bodies = _bodies(_halved(grey), _halved(rough), some, halo=halo, pixel_um=2 * pixel_um, options=options)
-        bodies = _enlarged_labels(bodies, mask.shape)
+        bodies = enlarged_labels(bodies, mask.shape)
     else:
         bodies = _bodies(grey, rough, mask, halo=halo, pixel_um=pixel_um, options=options)
     probability = _probability(mask, bodies, options.edge_um / pixel_um)
@@ -256,7 +256,7 @@ def _rough_regions(
 def _rim_brightness(grey: NDArray[np.float32], mask: NDArray[np.uint8], pixel_um: float) -> float:
     """By how many greys the rim of a mask is lighter than its inside; 0 where it lacks one of them."""
     smooth = _blur(grey, _HALO_UM / 2 / pixel_um)
-    depth = _distance(mask)
+    depth = distance_inside(mask)
     rim = smooth[(depth > 0) & (depth < _HALO_UM / pixel_um)]
     inside = smooth[depth >= 2 * _HALO_UM / pixel_um]
     return float(np.median(rim) - np.median(inside)) if rim.size and inside.size else 0.0
@@ -307,7 +307,7 @@ def _bodies(
     flat = np.flatnonzero(mask.ravel())
     if flat.size == 0:
         return np.zeros(mask.shape, np.int32)
-    depth = np.log(np.maximum(_blur(_distance(mask), 1 / pixel_um), 1e-3))
+    depth = np.log(np.maximum(_blur(distance_inside(mask), 1 / pixel_um), 1e-3))
     grains = _halved(np.log(np.maximum(rough, 1)))
     rims = _dark_lines(grey, max(options.rim_um / pixel_um, _MIN_SIGMA_PX))
     light = _halved(grey)
@@ -321,30 +321,15 @@ def _bodies(
         value -= np.float32(options.rim_weight) * _blur(rims, max(rim_um / pixel_um, _MIN_SIGMA_PX))
         return value
 
-    broad = bodyness(options.density_um, _HALO_UM, 2 * options.rim_um).ravel()[flat]
-    # Ratios are compared: a logarithmic scale of 16 bit down to a millionth, in steps of 0.02 %.
-    per_step = np.log(1e6) / 65535
-    descent = np.rint(np.minimum((broad.max() - broad) / np.float32(per_step), 65535)).astype(np.uint16)
-    order = np.argsort(descent, kind="stable")
-    stride = mask.shape[1] + 2
-    y, x = np.divmod(flat[order], mask.shape[1])
-    labels = np.zeros((mask.shape[0] + 2) * stride, np.int32)
-    neck = round(-np.log(options.max_neck) / per_step)
-    at = (y + 1) * stride + x + 1
-    _split(descent[order], at, labels, (stride, neck, options.min_cell_um2 / pixel_um**2))
-    found = labels[at]
-    highest = np.full(int(found.max()) + 1, 65535, np.uint16)
-    # Of repeated indices the last assignment stays: backwards, that is the highest.
-    highest[found[::-1]] = descent[order][::-1]
-    top = descent[order] <= highest[found].astype(np.int64) + neck
-    markers = np.zeros(mask.size, np.int32)
-    markers[flat[order][top]] = found[top]
+    broad = bodyness(options.density_um, _HALO_UM, 2 * options.rim_um)
+    smallest_px = options.min_cell_um2 / pixel_um**2
+    bodies = split_bodies(broad, mask, max_neck=options.max_neck, smallest_px=smallest_px)
     # The line between two bodies follows finer features than those which tell that there are two.
     fine = bodyness(options.line_density_um, _HALO_UM / 2, options.rim_um)
     low, high = np.quantile(fine.ravel()[flat][::4], (0.005, 0.995))
     relief = np.clip((fine - low) / max(float(high - low), 1e-6), 0, 1) * np.float32(127) + np.float32(128)
     within = np.where(mask > 0, relief, 0).astype(np.uint8)
-    return watershed(within, markers.reshape(mask.shape), min_probability=0.5)
+    return watershed(within, bodies.tops, min_probability=0.5)
 
 
 def _dark_lines(grey: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:
@@ -366,20 +351,12 @@ def _probability(mask: NDArray[np.uint8], bodies: NDArray[np.int32], edge_px: fl
     labels = bodies.astype(np.float32)
     around = np.ones((3, 3), np.uint8)
     inside = (cv2.dilate(labels, around) == cv2.erode(labels, around)) & (mask > 0)
-    inner = np.minimum(_distance(inside.view(np.uint8)) / np.float32(edge_px), 1)
-    outer = np.minimum(_distance(1 - mask) / np.float32(edge_px), 1)
+    inner = np.minimum(distance_inside(inside.view(np.uint8)) / np.float32(edge_px), 1)
+    outer = np.minimum(distance_inside(1 - mask) / np.float32(edge_px), 1)
     edge = np.float32(_EDGE_PROBABILITY)
     values = np.where(mask > 0, edge + (1 - edge) * inner, (1 - outer) / 2)
     probability: NDArray[np.uint8] = np.rint(np.float32(255) * values).astype(np.uint8)
     return probability
-
-
-def _distance(mask: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Distance to the nearest pixel outside of a mask; without one, as far as the frame is wide."""
-    if mask.all():
-        return np.full(mask.shape, max(mask.shape), np.float32)
-    distance: NDArray[np.float32] = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_5)
-    return distance
 
 
 def _disk(radius_px: float) -> NDArray[np.uint8]:
@@ -409,68 +386,6 @@ def _enlarged(image: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.
     return larger
 
 
-def _enlarged_labels(labels: NDArray[np.int32], shape: tuple[int, ...]) -> NDArray[np.int32]:
-    """Labels on a finer grid."""
-    size = (shape[1], shape[0])
-    larger: NDArray[np.float32] = cv2.resize(labels.astype(np.float32), size, interpolation=cv2.INTER_NEAREST)
-    return larger.astype(np.int32)
-
-
 def _blur(image: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:
     blurred: NDArray[np.float32] = cv2.GaussianBlur(image, (0, 0), sigma_px, borderType=cv2.BORDER_REFLECT_101)
     return blurred
-
-
-@compiled
-def _split(
-    descent: NDArray[np.uint16],
-    at: NDArray[np.int64],
-    labels: NDArray[np.int32],
-    limits: tuple[int, int, float],
-) -> None:
-    """Flood from the peaks down; where two bodies meet, join them or keep them apart for good.
-
-    They are joined if the neck lies less than ``max_rise`` below the lower peak, or one of them is still smaller than
-    ``smallest_px``. ``at`` are positions in ``labels``, which has a margin; ``descent`` is 0 at the top.
-    """
-    stride, max_rise, smallest_px = limits
-    parent = np.zeros(at.size + 1, np.int32)
-    peak = np.zeros(at.size + 1, np.int64)
-    size = np.zeros(at.size + 1, np.int64)
-    n_bodies = 0
-    for k in range(at.size):
-        level = np.int64(descent[k])
-        here = at[k]
-        mine, seen = np.int32(0), np.int32(0)
-        for offset in (-stride - 1, -stride, -stride + 1, -1, 1, stride - 1, stride, stride + 1):
-            other = labels[here + offset]
-            # Most neighbours belong to one body.
-            if other == 0 or other == seen:  # noqa: PLR1714 - compiled
-                continue
-            seen = other
-            while parent[other] != other:
-                parent[other] = parent[parent[other]]
-                other = parent[other]
-            if mine == 0:
-                mine = other
-            elif mine != other:
-                rise = level - max(peak[mine], peak[other])
-                if rise <= max_rise or min(size[mine], size[other]) < smallest_px:
-                    lower = other if peak[mine] <= peak[other] else mine
-                    mine = mine + other - lower
-                    parent[lower] = mine
-                    size[mine] += size[lower]
-        if mine == 0:
-            n_bodies += 1
-            mine = np.int32(n_bodies)
-            parent[mine] = mine
-            peak[mine] = level
-        labels[here] = mine
-        size[mine] += 1
-    for body in range(1, n_bodies + 1):
-        root = body
-        while parent[root] != root:
-            root = parent[root]
-        parent[body] = root
-    for here in at:
-        labels[here] = parent[labels[here]]
