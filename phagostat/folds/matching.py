@@ -49,6 +49,13 @@ def match_within_gate(known_um: Floats, found_um: Floats, *, gate_um: float) -> 
     near = near[np.lexsort((near["j"], near["i"]))]
     rows, columns, distance = expected[near["i"]], near["j"].astype(np.intp), near["v"]
     n = len(known_um)
+    # Nearly all have one place within the gate, and that place no other: nothing is to be solved for them.
+    alone = (np.bincount(rows, minlength=n)[rows] == 1) & (np.bincount(columns)[columns] == 1)
+    sure = alone & (distance < gate_um)
+    matched[rows[sure]] = columns[sure]
+    rows, columns, distance = rows[~alone], columns[~alone], distance[~alone]
+    if not len(rows):
+        return matched
     size = n + len(found_um)
     graph = csr_array((np.ones(len(rows), np.int8), (rows, columns + n)), shape=(size, size))
     group = connected_components(graph, directed=False)[1]
