@@ -76,10 +76,13 @@ def open_source(path: str | os.PathLike[str], **options: Any) -> Source:
         if kind.recognises(place, head):
             reader = getattr(import_module(kind.module), kind.reader)
             known = [name for name in inspect.signature(reader).parameters if name != "path"]
-            for name in options:
+            for name, value in options.items():
                 if name not in known:
                     raise SourceError(
-                        f"a {kind.name} has no option {name}", where=path, remedy="options are " + ", ".join(known)
+                        f"a {kind.name} has no option {name}",
+                        where=path,
+                        found=f"{name}={value!r}; options are {', '.join(known)}",
+                        remedy=f"leave out --{name.replace('_', '-')}",
                     )
             return cast(Source, reader(path, **options))
     if head.startswith((b"\x89PNG", b"\xff\xd8\xff")):

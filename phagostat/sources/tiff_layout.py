@@ -15,8 +15,10 @@ from phagostat.sources.metadata_xml import parse_number
 from phagostat.sources.tiff_file import OpenTiff, PlaneFormat
 
 AXES_REMEDY: Final = (
-    "say the order of its pages, slowest first, with axes='TYX', axes='ZYX' or, with lengths, such as axes='TC2YX'"
+    "say the order of its pages, slowest first: --axes TYX for frames over time, --axes ZYX for planes of a Z stack, "
+    "or with lengths such as --axes TC2YX for two channels in turn"
 )
+"""In the words of the command's options; :func:`phagostat.sources.open_source` takes the same as ``axes``."""
 MAX_PAGE_AXES: Final = 3
 MAX_PLANES: Final = 1 << 24
 _AXIS: Final = re.compile(r"([TCZ])(\d*)")
@@ -241,7 +243,8 @@ def _imagej_dimensions(opened: OpenTiff) -> tuple[tuple[str, int], ...] | None:
             "whether the stack's slices are frames over time or Z planes cannot be told",
             where=opened.path,
             found=f"ImageJ stack of {count} slices",
-            remedy="set its frames in ImageJ (Image > Properties) and save it again, or give axes='TYX' or axes='ZYX'",
+            remedy="say which with --axes TYX (frames over time) or --axes ZYX (Z planes), or set its frames in ImageJ "
+            "(Image > Properties) and save it again",
         )
     return dims
 

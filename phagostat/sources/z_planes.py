@@ -17,7 +17,7 @@ def check_z(z: ZChoice) -> ZChoice:
         If it is neither.
     """
     if z != "max" and (not isinstance(z, int) or isinstance(z, bool) or z < 0):
-        raise SourceError("a Z plane is 'max' or a number from 0", found=repr(z), remedy="give z='max' or z=0")
+        raise SourceError("a Z plane is 'max' or a number from 0", found=repr(z), remedy="give --z max or --z 0")
     return z
 
 

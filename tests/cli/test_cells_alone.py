@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,12 @@ from phagostat.store.layout import Layout
 from phagostat.store.tables import read_table
 from phagostat.terminal import LEFT_OUT, output_name
 
+from .command import snapshot
+
 RUN = ("--workers", "0")
 KNOWN = ("--pixel-size-um", 0.103, "--interval-s", 120)
 N_FRAMES, SIDE_PX = 3, 256
+REMEDY = re.compile(r"--axes ([A-Z0-9]+)")
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +119,8 @@ def test_axes_that_do_not_fit_are_one_sentence(call, phase, tmp_path, axes):
 
 def test_axes_of_a_source_that_is_no_tiff(call, movie, tmp_path):
     found = call("run", movie, "-o", tmp_path / "out", *RUN, "--axes", "TYX")
-    assert found.code == 2
-    assert "has no option axes" in found.err
-    assert len(found.err.splitlines()) == 1
+    found.sentence(2, movie, "has no option axes", "leave out --axes")
+    assert not (tmp_path / "out").exists()
 
 
 def test_outputs_are_called_as_their_sources(tmp_path, monkeypatch):
@@ -148,3 +151,76 @@ def test_real_cells_without_aggregates(call, shared_data, tmp_path):
     assert [row["segmentation_verdict"] for row in frames] == ["ok"] * 8
     field_um2 = 1022 * 1024 * 0.87**2
     assert all(0.2 < row["cell_area_um2"] / field_um2 < 0.7 for row in frames)
+
+
+@pytest.mark.parametrize("kind", ["ImageJ's slices", "four axes without names", "an axis of another kind"])
+def test_what_a_refused_tiff_is_told_to_add_makes_it_readable(call, both, tmp_path, kind):
+    """The sentence holds the option as it is typed, nothing is written before, and with it the run goes through."""
+    path = tmp_path / "m.tif"
+    if kind == "ImageJ's slices":
+        description = f"ImageJ=1.53t\nimages={N_FRAMES}\nslices={N_FRAMES}\n"
+        tifffile.imwrite(path, both[:, 1], description=description, metadata=None, photometric="minisblack")
+    elif kind == "four axes without names":
+        tifffile.imwrite(path, both, metadata={}, photometric="minisblack")
+    else:
+        tifffile.imwrite(path, both, metadata={"axes": "TSYX"}, photometric="minisblack")
+    content = path.read_bytes()
+    command = ("run", path, "-o", tmp_path / "out", *RUN, *KNOWN, "-q")
+    roles = ("--cells", 0) if kind == "ImageJ's slices" else ("--aggregates", 0, "--cells", 1)
+    refused = call(*command, *roles)
+    refused.sentence(2, path)
+    told = REMEDY.findall(refused.err)
+    assert told, refused.err
+    assert not (tmp_path / "out").exists()
+    axes = "TYX" if kind == "ImageJ's slices" else "TC2YX"
+    assert axes in told
+    done = call(*command, *roles, "--axes", axes)
+    assert (done.code, done.err) == (0, "")
+    assert read_table(Layout.analysis(tmp_path / "out/m").tables, "frames").num_rows == N_FRAMES
+    assert path.read_bytes() == content
+
+
+def test_wrong_axes_leave_an_output_as_it_was(call, both, tmp_path):
+    path = tmp_path / "pages.tif"
+    tifffile.imwrite(path, both.reshape(-1, SIDE_PX, SIDE_PX), photometric="minisblack")
+    command = ("run", path, "-o", tmp_path / "out", *RUN, *KNOWN, "-q", "--aggregates", 0, "--cells", 1)
+    assert call(*command, "--axes", "TC2YX").code == 0
+    before = snapshot(tmp_path / "out")
+    refused = call(*command, "--axes", "TC4YX")
+    refused.sentence(2, path, f"{2 * N_FRAMES} pages, axes TC4YX", "--axes TC2YX")
+    assert snapshot(tmp_path / "out") == before
+
+
+def painted_frames(folder, both, *, gaps: tuple[int, ...] = (), other_size: tuple[int, ...] = ()) -> None:
+    """A folder of frames of both channels, some absent, some of another size."""
+    for channel, name in ((0, "gfp"), (1, "phase")):
+        (folder / name).mkdir(parents=True)
+        for frame in range(8):
+            plane = both[frame % N_FRAMES, channel]
+            plane = plane[:-20, :-8] if frame in other_size else plane
+            if frame not in gaps:
+                tifffile.imwrite(folder / name / f"t{frame:03}.tif", plane, photometric="minisblack")
+
+
+def test_a_folder_with_gaps_and_mixed_sizes_is_analysed_and_says_so(call, both, tmp_path):
+    painted_frames(tmp_path / "frames", both, gaps=(2, 5), other_size=(3,))
+    options = ("--aggregates", 0, "--cells", 1, *KNOWN)
+    found = call("run", tmp_path / "frames", "-o", tmp_path / "out", *RUN, *options)
+    assert found.code == 0, found.err
+    assert "2 missing" in found.out
+    assert "1 unreadable" in found.out
+    rows = read_table(Layout.analysis(tmp_path / "out/frames").tables, "frames").to_pylist()
+    assert [row["verdict"] for row in rows] == ["ok", "ok", "missing", "unreadable", "ok", "missing", "ok", "ok"]
+    assert all(np.isnan(row["shift_y_px"]) and not row["usable"] for row in rows if row["verdict"] != "ok")
+    assert re.search(rf"{SIDE_PX - 20}\D+{SIDE_PX - 8}", rows[3]["reason"]), rows[3]["reason"]
+    page = call("report", tmp_path / "out", "-q")
+    assert page.code == 0, page.err
+    text = (tmp_path / "out/frames/report.html").read_text("utf-8")
+    assert "2 of 8 frames are missing" in text
+
+
+def test_a_folder_whose_sizes_have_no_majority_is_refused(call, both, tmp_path):
+    painted_frames(tmp_path / "frames", both, other_size=(0, 2, 4, 6))
+    options = ("--aggregates", 0, "--cells", 1, *KNOWN)
+    call("run", tmp_path / "frames", "-o", tmp_path / "out", *RUN, *options).sentence(2, "frames", "size")
+    assert not (tmp_path / "out").exists()
