@@ -310,6 +310,25 @@ class CellSettings(_Group):
     min_probability: float = Field(
         default=0.5, ge=0, lt=1, description="the foreground's pixels exceed it", source=_PAPER
     )
+    markers: Literal["shape", "coherent"] = Field(
+        default="shape",
+        description="what cells grow from; 'coherent': regions whose mean probability over a window exceeds that of "
+        "seeds; 'shape': bodies of the foreground, parted at necks of that mean and of width",
+        source=f"{DEFAULT_SOURCE}; paper: coherent",
+    )
+    max_neck: float = Field(
+        default=0.8,
+        gt=0,
+        le=1,
+        description="two bodies are two cells if the neck between them is lower than this fraction of the lesser one "
+        "(markers: shape)",
+    )
+    min_cell_area_um2: float = Field(
+        default=80.0,
+        ge=0,
+        unit="um2",
+        description="no cell is split into smaller parts, nor into parts of less than 500 pixels (markers: shape)",
+    )
 
 
 class CoherenceSettings(_Group):
@@ -447,6 +466,7 @@ _PROFILE_VALUES: dict[str, dict[str, dict[str, object]]] = {
         "registration": {"method": "cecc"},
         "aggregates": {"threshold_rule": "normalised", "min_area_um2": 0.0},
         "blur": {"rule": "paper"},
+        "cells": {"markers": "coherent"},
     },
 }
 

@@ -99,6 +99,11 @@ def _threshold_settings(settings: Settings) -> tuple[str, ...]:
     return ("aggregates.threshold_rule", "aggregates.threshold_percentile", "aggregates.threshold_fraction")
 
 
+def _segmentation_settings(settings: Settings) -> tuple[str, ...]:
+    names = ("cells.min_probability", "cells.markers", "coherence")
+    return (*names, "cells.max_neck", "cells.min_cell_area_um2") if settings.cells.markers == "shape" else names
+
+
 CELL_NORMALISATION = (
     "normalisation.cells_low_percentile",
     "normalisation.cells_high_percentile",
@@ -170,10 +175,10 @@ ANALYSIS_STEPS: tuple[Step, ...] = (
     Step("usable", 1, Scope.FOLD, needs=("measures", "verdicts")),
     Step(
         "cells",
-        1,
+        2,
         Scope.WINDOW,
         needs=("probability", "usable"),
-        settings=lambda _: ("cells.min_probability", "coherence"),
+        settings=_segmentation_settings,
         facts=("roles", "reduction", "pixel_size_um"),
         ahead=lambda settings: settings.coherence.window_frames - 1,
     ),

@@ -13,10 +13,11 @@ from phagostat.engine.compute.measures import cells_verdict
 from phagostat.engine.compute.scene import SceneReference
 from phagostat.engine.preparation import labels_path, probability_path
 from phagostat.engine.work import FramePlanes, Result, StoredFrame, TaskContext, WindowFunction, each_frame, json_number
+from phagostat.kernels.cell_markers import cell_markers, mean_probability
 from phagostat.kernels.cell_texture import texture_probability
 from phagostat.kernels.cells import CELL_FEATURES, cell_features
-from phagostat.kernels.coherence import coherent_pixels
-from phagostat.kernels.watershed import cell_instances, label_seeds
+from phagostat.kernels.coherence import Coherence, coherent_pixels
+from phagostat.kernels.watershed import cell_instances, grey_cut, label_seeds
 from phagostat.model.acquisition import ChannelRole
 
 Route = Callable[..., NDArray[np.uint8]]
@@ -89,12 +90,9 @@ def _cells(context: TaskContext, window: Sequence[StoredFrame], planes: NDArray[
         seed_probability=settings.coherence.seed_probability,
     )
     pixel_size_um = known.analysis_pixel_size_um
-    seeds = label_seeds(
-        coherence.certain, pixel_size_um=pixel_size_um, min_area_um2=settings.coherence.min_seed_area_um2
-    )
     found = cell_instances(
         probability,
-        seeds.labels,
+        _markers(context, planes, probability, coherence),
         pixel_size_um=pixel_size_um,
         min_probability=settings.cells.min_probability,
         seed_probability=settings.coherence.seed_probability,
@@ -119,6 +117,26 @@ def _cells(context: TaskContext, window: Sequence[StoredFrame], planes: NDArray[
     }
     columns = {name: np.ascontiguousarray(features[name]) for name in CELL_FEATURES.names or ()}
     return Result("ok", record, chunks, columns)
+
+
+def _markers(
+    context: TaskContext, planes: NDArray[np.uint8], probability: NDArray[np.uint8], coherence: Coherence
+) -> NDArray[np.integer]:
+    """Labels of what cells grow from: bodies told apart by their shape, or the regions that are nearly certain."""
+    known, settings = context.job.known, context.job.settings
+    pixel_size_um = known.analysis_pixel_size_um
+    if settings.cells.markers == "shape":
+        return cell_markers(
+            mean_probability(planes, coherence),
+            probability > grey_cut(settings.cells.min_probability),
+            pixel_size_um=pixel_size_um,
+            max_neck=settings.cells.max_neck,
+            min_cell_um2=settings.cells.min_cell_area_um2,
+            certain_probability=settings.coherence.seed_probability,
+        ).labels
+    return label_seeds(
+        coherence.certain, pixel_size_um=pixel_size_um, min_area_um2=settings.coherence.min_seed_area_um2
+    ).labels
 
 
 def _shift(context: TaskContext, stored: StoredFrame) -> tuple[tuple[float, float], bool]:
