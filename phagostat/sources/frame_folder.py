@@ -168,6 +168,8 @@ class FrameFolderSource:
             "pixel size": {v for folder in folders if (v := released_tables.pixel_size_um(folder)) is not None},
             "interval": {v for folder in folders if (v := released_tables.interval_s(folder)) is not None},
         }
+        common = released_tables.common_interval_s(said["interval"])
+        said["interval"] = said["interval"] if common is None else {common}
         values: dict[str, float | None] = {}
         for what, found in said.items():
             values[what] = next(iter(found)) if len(found) == 1 else None

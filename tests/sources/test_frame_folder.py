@@ -119,6 +119,12 @@ def test_tables_beside_the_frames_say_pixel_size_and_interval(released):
     assert metadata.times_origin is TimesOrigin.INTERVAL
     assert metadata.scenes[0].times_s == tuple(120.0 * k for k in range(12))
     assert FrameFolderSource(released / "scene_10").metadata.pixel_size_um == pytest.approx(0.206)
+    write_tables(released / "scene_10", minutes=(0, 16))  # nearly all of its frames were rejected
+    assert FrameFolderSource(released).metadata.scenes[0].times_s == tuple(120.0 * k for k in range(12))
+    write_tables(released / "scene_10", minutes=(0, 3))
+    other = FrameFolderSource(released).metadata
+    assert other.times_origin is TimesOrigin.NONE
+    assert any("interval differs" in note for note in other.notes)
     write_tables(released / "scene_10", size_um=0.103, minutes=(0, 3, 5))
     torn = FrameFolderSource(released).metadata
     assert torn.pixel_size_um is None  # tables that differ are not chosen from
