@@ -9,6 +9,9 @@ with the truth; the table has the mean over the seeds for single frames, and for
 differences, seed by seed, with its 95 % interval (Student's t over the seeds). Where an interval excludes 0, it says
 which is better: of twenty comparisons without any difference, one does by chance.
 
+What cells grow from is the setting ``cells.markers``: bodies parted at necks of the window's mean probability
+(``shape``), or the published seeds, its regions above 0.9 (``coherent``); both have a single frame to be compared with.
+
 Conditions: what the preset ``default`` draws; ``noise``, the same at a fourth of the light (twice the noise);
 ``flicker``, the movies of ``default`` with probabilities that are disturbed in every frame by itself, as those of a
 network may be; ``hard``, the preset. In all of them every cell has the same speed; it is drawn towards food, pushed by
@@ -166,9 +169,13 @@ def movie_of(folder: Path, condition: Condition, *, mode: str, speed: float, see
     return path
 
 
-def analyse(movie: Path, root: Path, *, window: int, probability: float) -> Run:
+def analyse(movie: Path, root: Path, *, window: int, probability: float, markers: str) -> Run:
     """Bring an output to these windows: what does not depend on them is kept from the run before."""
-    settings = profile_settings("corrected", {"coherence": {"window_frames": window, "seed_probability": probability}})
+    values = {
+        "cells": {"markers": markers},
+        "coherence": {"window_frames": window, "seed_probability": probability},
+    }
+    settings = profile_settings("corrected", values)
     source = open_source(movie)
     run_job(analysis_job(source, acquisition_of(source, settings), settings, root), SynchronousExecutor())
     return read_run(root)
@@ -189,13 +196,13 @@ def figures(run: Run, truth: Truth) -> Record:
     return record
 
 
-def compare(movie: Path, condition: Condition, variants: list[tuple[int, float]]) -> list[Record]:
+def compare(movie: Path, condition: Condition, variants: list[tuple[int, float]], markers: str) -> list[Record]:
     """One record for each window and threshold."""
     truth = read_truth(movie)
     records = []
     with routes(condition), tempfile.TemporaryDirectory(dir=movie.parent) as folder:
         for window, probability in variants:
-            run = analyse(movie, Path(folder) / "output", window=window, probability=probability)
+            run = analyse(movie, Path(folder) / "output", window=window, probability=probability, markers=markers)
             records.append({"window": window, "probability": probability} | figures(run, truth))
     return records
 
@@ -290,6 +297,12 @@ def main() -> None:
     parser.add_argument("--commit", default="HEAD", help="the seeds follow from it")
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--speeds", type=float, nargs="+", default=[0.3, 0.8, 2.0], help="um/min")
+    parser.add_argument(
+        "--markers",
+        choices=["shape", "coherent"],
+        default=profile_settings().cells.markers,
+        help="setting cells.markers",
+    )
     parser.add_argument("--windows", type=int, nargs="+", default=[2, 3, 5], help="beside the single frame")
     parser.add_argument("--thresholds", type=float, nargs="+", default=[0.9], help="of the mean probability of a seed")
     parser.add_argument("--conditions", nargs="+", choices=sorted(CONDITIONS), default=list(CONDITIONS))
@@ -314,7 +327,8 @@ def main() -> None:
     variants = [SINGLE, *((w, p) for p in options.thresholds for w in [1, *options.windows] if (w, p) != SINGLE)]
     kept = Records(
         options.records,
-        {"commit": commit, "size": options.size, "frames": options.frames, "variants": variants},
+        {"commit": commit, "variants": variants}
+        | {name: getattr(options, name) for name in ("markers", "size", "frames")},
     )
     print(f"seeds of {commit}, {options.seeds} of them; package {kept.about['package']}; {options.size} px, ", end="")
     print(f"{options.frames} frames", flush=True)
@@ -354,7 +368,7 @@ def collect(kept: Records, commit: str, variants: list[tuple[int, float]], optio
                         def make(condition: Condition = condition, about: Record = about) -> list[Record]:
                             known = {key: about[key] for key in ("mode", "speed", "seed")}
                             movie = movie_of(folder, condition, **known, options=options)
-                            return [about | record for record in compare(movie, condition, variants)]
+                            return [about | record for record in compare(movie, condition, variants, options.markers)]
 
                         records += kept.of("-".join(f"{value}" for value in about.values()), make)
             if not options.movies:
