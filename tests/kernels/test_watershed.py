@@ -217,6 +217,17 @@ def test_more_cells_than_labels_is_an_error() -> None:
         instances(specks, np.where(specks, np.arange(specks.size).reshape(specks.shape), 0))
 
 
+def test_more_cells_of_their_own_than_the_type_of_the_markers_counts() -> None:
+    specks = np.zeros((60, 60), np.uint8)
+    specks[::3, ::3] = 255
+    markers = np.zeros_like(specks)
+    markers[3, 6] = 250
+    cells = instances(specks, markers)
+    assert cells.n_cells == 400
+    assert (cells.labels[::3, ::3] == np.arange(1, 401).reshape(20, 20)).all()
+    np.testing.assert_array_equal(np.flatnonzero(~cells.incoherent), [22])
+
+
 def test_seeds_have_at_least_the_published_area() -> None:
     certain = np.zeros((80, 200), bool)
     certain[5:45, 5:30] = True  # 1000 px
