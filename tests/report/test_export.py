@@ -56,6 +56,16 @@ def everything(tracked, tmp_path_factory):
     return destination, told, steps
 
 
+def test_a_large_gif_is_said_to_be_large(tracked, tmp_path, monkeypatch):
+    gif = ExportOptions(movie_suffixes=(".gif",), width_px=64)
+    (small,) = export_output(tracked, tmp_path / "a", kinds=("movie",), options=gif, scenes=(0,))
+    assert small.notes == ()
+    monkeypatch.setattr(export, "LARGE_GIF_BYTES", 100)
+    (large,) = export_output(tracked, tmp_path / "b", kinds=("movie",), options=gif, scenes=(0,))
+    assert large.path.is_file()
+    assert "--every 2" in large.notes[0]
+
+
 def test_every_kind_has_its_place(everything):
     destination, told, steps = everything
     assert {path.name for path in (destination / "movie").iterdir()} == {
