@@ -47,8 +47,9 @@ LARGER_IS_BETTER = frozenset({
     "sharpness_auc", "n_frames", "n_sharp_frames", "n_compared_frames", "eaten_frames_share", "eaten_compared_share",
     "eaten_within_5pct", "eaten_within_10pct", "eaten_within_20pct", "fates_compared", "fates_right_share",
     "kept_found_share", "moved_found_share", "eaten_found_share", "detached_found_share", "cell_frames", "cell_dice",
-    "cell_f1", "cell_miou", "true_tracks", "track_longest_share", "true_kept_share",
-    "track_kept_share", "lag_speed_outlined_share", "true_mean_speed_um_per_min", "true_lag_speed_um_per_min",
+    "cell_f1", "cell_miou", "cell_found_share", "cell_inside_found_share", "true_tracks", "track_longest_share",
+    "true_kept_share", "track_kept_share", "lag_speed_outlined_share", "true_mean_speed_um_per_min",
+    "true_lag_speed_um_per_min",
 })  # fmt: skip
 """For which figures a larger value is the better one: their worst scene is the smallest."""
 

@@ -43,6 +43,23 @@ class CellScore:
         Share of the true cells in which most of each of two or more found ones lies.
     cell_merge_share
         Share of the found cells in which most of each of two or more true ones lies.
+    cell_found_share
+        Share of the true cells that are found (IoU of at least 0.5). This one and the next four, which say why the
+        others are not, add up to 1; the first that holds counts.
+    cell_lost_missed_share
+        Less than half of it is covered by found cells: too dim or too smooth, or taken for the glass.
+    cell_lost_merged_share
+        Most of it lies in a found cell together with most of another true one.
+    cell_lost_split_share
+        Most of each of two or more found cells lies in it.
+    cell_lost_outline_share
+        None of these: one cell that is found with too different an outline, such as one that gave part of itself to a
+        neighbour.
+    cell_inside_found_share
+        Share of the true cells off the frame's border that are found: slivers at the border, a third of all cells in
+        a small field, cannot be told from their neighbours.
+    cell_spurious_share
+        Share of the found cells of which less than half lies in true ones: debris, halos, glass.
     """
 
     cell_frames: int
@@ -54,6 +71,13 @@ class CellScore:
     cell_miou: float
     cell_split_share: float
     cell_merge_share: float
+    cell_found_share: float
+    cell_lost_missed_share: float
+    cell_lost_merged_share: float
+    cell_lost_split_share: float
+    cell_lost_outline_share: float
+    cell_inside_found_share: float
+    cell_spurious_share: float
 
 
 @dataclass(frozen=True)
@@ -74,6 +98,8 @@ class FrameMatch:
         Rows and columns of ``overlap`` that belong together: the assignment with the largest sum of IoU.
     iou : (k,) float64
         Of each pair; above 0.
+    at_border : (n,) bool
+        Which true cells touch the border of the frame.
     """
 
     frame: int
@@ -84,6 +110,7 @@ class FrameMatch:
     found_px: NDArray[np.int64]
     pairs: NDArray[np.int64]
     iou: Floats
+    at_border: NDArray[np.bool_]
 
 
 def match_frame(frame: int, true: NDArray[Any], found: NDArray[Any]) -> FrameMatch:
@@ -108,9 +135,10 @@ def match_frame(frame: int, true: NDArray[Any], found: NDArray[Any]) -> FrameMat
     pairs = np.stack(linear_sum_assignment(iou, maximize=True), axis=-1).astype(np.int64)
     value = iou[pairs[:, 0], pairs[:, 1]]
     kept = value > 0
+    border = np.concatenate([true[:1].ravel(), true[-1:].ravel(), true[:, :1].ravel(), true[:, -1:].ravel()])
     return FrameMatch(
         frame, names[rows].astype(np.int64), labels[columns].astype(np.int64), overlap, true_px, found_px,
-        pairs[kept], value[kept],
+        pairs[kept], value[kept], np.isin(names[rows], border),
     )  # fmt: skip
 
 
@@ -179,6 +207,9 @@ def score_cells(matches: list[FrameMatch]) -> CellScore:
     true_px, found_px = _total(matches, lambda m: m.true_px.sum()), _total(matches, lambda m: m.found_px.sum())
     true_area, found_area = ratio(true_px, n_true.sum()), ratio(found_px, n_found.sum())
     hits = _total(matches, lambda m: (m.iou >= MATCH_IOU).sum())
+    causes = [_causes(match) for match in matches]
+    of_true = {name: ratio(float(sum(each[name].sum() for each in causes)), n_true.sum()) for name in _CAUSES}
+    inside = [~match.at_border for match in matches]
     return CellScore(
         cell_frames=len(matches),
         cell_count_error=float(count.mean()) if count.size else np.nan,
@@ -187,13 +218,50 @@ def score_cells(matches: list[FrameMatch]) -> CellScore:
         cell_dice=ratio(2 * _total(matches, lambda m: m.overlap.sum()), true_px + found_px),
         cell_f1=ratio(2 * hits, n_true.sum() + n_found.sum()),
         cell_miou=ratio(_total(matches, lambda m: m.iou.sum()), n_true.sum()),
-        cell_split_share=ratio(
-            _total(matches, lambda m: ((2 * m.overlap > m.found_px).sum(axis=1) > 1).sum()), n_true.sum()
-        ),
+        cell_split_share=ratio(_total(matches, lambda m: (_n_pieces(m) > 1).sum()), n_true.sum()),
         cell_merge_share=ratio(
             _total(matches, lambda m: ((2 * m.overlap > m.true_px[:, None]).sum(axis=0) > 1).sum()), n_found.sum()
         ),
+        cell_found_share=of_true["found"],
+        cell_lost_missed_share=of_true["missed"],
+        cell_lost_merged_share=of_true["merged"],
+        cell_lost_split_share=of_true["split"],
+        cell_lost_outline_share=of_true["outline"],
+        cell_inside_found_share=ratio(
+            float(sum((each["found"] & off).sum() for each, off in zip(causes, inside, strict=True))),
+            float(sum(off.sum() for off in inside)),
+        ),
+        cell_spurious_share=ratio(
+            _total(matches, lambda m: (2 * m.overlap.sum(axis=0) < m.found_px).sum()), n_found.sum()
+        ),
     )
+
+
+_CAUSES = ("found", "missed", "merged", "split", "outline")
+
+
+def _causes(match: FrameMatch) -> dict[str, NDArray[np.bool_]]:
+    """Which true cells are found, and why others are not: for each cell one of ``_CAUSES``, the first that holds."""
+    found = np.zeros(len(match.true), np.bool_)
+    found[match.pairs[match.iou >= MATCH_IOU, 0]] = True
+    mostly_in = 2 * match.overlap > match.true_px[:, None]
+    holds = {
+        "found": found,
+        "missed": 2 * match.overlap.sum(axis=1) < match.true_px,
+        "merged": (mostly_in & (mostly_in.sum(axis=0) > 1)).any(axis=1),
+        "split": _n_pieces(match) > 1,
+        "outline": np.ones(len(match.true), np.bool_),
+    }
+    left = np.ones(len(match.true), np.bool_)
+    for name in _CAUSES:
+        holds[name] = holds[name] & left
+        left &= ~holds[name]
+    return holds
+
+
+def _n_pieces(match: FrameMatch) -> NDArray[np.int64]:
+    """Number of found cells most of which lies in each true one."""
+    return np.asarray((2 * match.overlap > match.found_px).sum(axis=1), np.int64)
 
 
 def _total(matches: list[FrameMatch], value: Callable[[FrameMatch], Any]) -> float:

@@ -20,7 +20,7 @@ from phagostat.simulate import Truth, read_truth, simulate
 from phagostat.simulate.scenarios import blurred_burst, calm
 from phagostat.sources import open_source
 from phagostat.study.score import Run, SceneScore, read_run, score
-from phagostat.study.score_cells import match_frame, on_grid, score_cells
+from phagostat.study.score_cells import CellScore, match_frame, on_grid, score_cells
 from phagostat.study.score_eaten import tenths
 from phagostat.terminal import acquisition_of
 from tests.study.hand_made import (
@@ -57,6 +57,16 @@ def relabelled(run: Run, change: Callable[[np.ndarray], None]) -> Run:
     return replace(run, cell_labels=read)
 
 
+def lost(cells: CellScore) -> tuple[float, ...]:
+    """Shares of the true cells that are missed, merged, split, and outlined too differently."""
+    return (
+        cells.cell_lost_missed_share,
+        cells.cell_lost_merged_share,
+        cells.cell_lost_split_share,
+        cells.cell_lost_outline_share,
+    )
+
+
 def parts(scene: SceneScore) -> tuple[Any, ...]:
     found = (scene.blur, scene.eaten, scene.fates, scene.cells, scene.tracks)
     assert all(part is not None for part in found)
@@ -79,6 +89,8 @@ def test_run_without_error_has_a_perfect_score(truth: Truth) -> None:
     assert (cells.cell_frames, cells.cell_count_error, cells.cell_area_error) == (N_FRAMES, 0.0, 0.0)
     assert cells.cell_dice == cells.cell_f1 == cells.cell_miou == 1.0
     assert cells.cell_split_share == cells.cell_merge_share == 0.0
+    assert lost(cells) == (0.0, 0.0, 0.0, 0.0)
+    assert (cells.cell_found_share, cells.cell_inside_found_share, cells.cell_spurious_share) == (1.0, 1.0, 0.0)
     assert (tracks.true_tracks, tracks.track_longest_share, tracks.track_fragments) == (2, 1.0, 1.0)
     assert (tracks.track_mixed_share, tracks.track_switches, tracks.track_switch_share) == (0.0, 0, 0.0)
     assert (tracks.track_count_error, tracks.track_length_error) == (0.0, 0.0)
@@ -224,6 +236,8 @@ def test_missing_cell_lowers_every_figure(truth: Truth) -> None:
     assert (cells.cell_count_error, cells.cell_count_error_abs, cells.cell_area_error) == (-0.5, 0.5, 0.0)
     assert cells.cell_dice == pytest.approx(2 / 3)
     assert (cells.cell_f1, cells.cell_miou) == (pytest.approx(2 / 3), 0.5)
+    assert lost(cells) == (0.5, 0.0, 0.0, 0.0)
+    assert cells.cell_found_share == 0.5
     assert tracks.track_longest_share == 0.5
 
 
@@ -246,7 +260,35 @@ def test_merged_cells(truth: Truth) -> None:
     *_, cells, tracks = parts(only(relabelled(matching_run(truth), merge), truth))
     assert (cells.cell_split_share, cells.cell_merge_share) == (0.0, 1.0)
     assert (cells.cell_f1, cells.cell_miou) == (pytest.approx(2 / 3), 0.25)
+    assert lost(cells) == (0.0, 0.5, 0.0, 0.0)  # the other one, half of the two, is found
     assert tracks.track_longest_share == 0.5
+
+
+def square_cells(*corners_and_labels: tuple[int, int, int, int]) -> np.ndarray:
+    """Squares of 10 px at (y, x), of which the given columns are labelled: (y, x, width, label)."""
+    image = np.zeros((40, 60), np.uint16)
+    for y, x, width, label in corners_and_labels:
+        image[y : y + 10, x : x + width] = label
+    return image
+
+
+def test_every_true_cell_is_found_or_lost_for_one_reason() -> None:
+    """Two are missed, of them one at the border; two are merged, one is split, one is found; and debris."""
+    true = square_cells((0, 0, 10, 1), (5, 20, 10, 2), (5, 30, 10, 3), (25, 5, 10, 4), (25, 25, 10, 5), (25, 45, 10, 6))
+    found = square_cells(
+        (0, 0, 4, 1), (5, 18, 24, 2), (25, 5, 4, 3), (25, 10, 4, 4), (25, 20, 8, 5), (25, 45, 10, 6), (14, 50, 5, 7)
+    )  # fmt: skip
+    score = score_cells([match_frame(0, true, found)])
+    assert score.cell_found_share == pytest.approx(1 / 6)
+    assert lost(score) == tuple(pytest.approx(share / 6) for share in (2, 2, 1, 0))
+    assert sum(lost(score)) + score.cell_found_share == pytest.approx(1.0)
+    assert score.cell_inside_found_share == pytest.approx(1 / 5)
+    assert score.cell_spurious_share == pytest.approx(2 / 7)
+
+
+def test_a_found_cell_of_another_outline() -> None:
+    score = score_cells([match_frame(0, square_cells((10, 20, 10, 1)), square_cells((10, 14, 30, 9)))])
+    assert lost(score) == (0.0, 0.0, 0.0, 1.0)
 
 
 def test_only_used_frames_are_compared(truth: Truth) -> None:
