@@ -20,6 +20,7 @@ python -c "import pandas; print(pandas.read_parquet('results/movie/tables/frames
 """
 
 ABOUT = {
+    "acquisition": "One row.",
     "frames": "One row a scene and frame.",
     "aggregates": "One row an aggregate and frame, for every frame whose aggregates were measured.",
     "cells": "One row a cell and frame, for every usable frame.",

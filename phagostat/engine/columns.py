@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -69,11 +69,20 @@ FRAME_COLUMNS = (
 )  # fmt: skip
 """Columns of ``frames``."""
 
+_CELL_MEANS = (
+    Column("mean_cell_count", _FLOAT, "", "mean number of cells in a frame"),
+    Column("mean_cell_area_um2", _FLOAT, "um2", "mean area of a cell in a frame"),
+    Column("mean_speed_um_per_min", _FLOAT, "um/min", "mean of the kept tracks' mean speeds: their jitter included"),
+    Column("mean_lag_speed_um_per_min", _FLOAT, "um/min", "mean of the kept tracks' speeds over 10 min"),
+    Column("mean_movement_um", _FLOAT, "um", "mean of the kept tracks' movements"),
+)
+
 SCENE_COLUMNS = (
     Column("scene", _INT, "", "index of the scene, from 0"),
     Column("scene_name", _TEXT, "", "name of the scene in the source"),
     Column("frames", _INT, "", "number of frames"),
     Column("frames_ok", _INT, "", "number of registered frames"),
+    Column("frames_usable", _INT, "", "number of frames that are registered and sharp"),
     Column("verdict", _TEXT, "", "ok, or unusable where no frame can be the reference"),
     Column("reason", _TEXT, "", "why this reference frame, or why none"),
     Column("reference_frame", _INT, "", "index of the reference frame"),
@@ -103,6 +112,7 @@ SCENE_COLUMNS = (
         "",
         "share of all sights of cells that belong to kept tracks: long tracks select slow, isolated cells",
     ),
+    *_CELL_MEANS,
     Column("tracking_verdict", _TEXT, "", "ok, or not_optimal where the solver did not find the best joins"),
     Column(
         "accepted", _BOOL, "", "whether the scene keeps to the criteria of quality; null without an aggregate channel"
@@ -110,6 +120,27 @@ SCENE_COLUMNS = (
     Column("quality_reason", _TEXT, "", "the figures that this rests on"),
 )
 """Columns of ``scenes``."""
+
+ACQUISITION_COLUMNS = (
+    Column("scenes", _INT, "", "number of scenes"),
+    Column("scenes_accepted", _INT, "", "those that keep to the criteria of quality; null without an aggregate "
+           "channel"),
+    Column("scenes_counted", _INT, "", "those that sums and means are of: the accepted ones; all without an aggregate "
+           "channel"),
+    Column("frames", _INT, "", "number of frames of all scenes"),
+    Column("frames_missing", _INT, "", "frames that the source does not have"),
+    Column("frames_usable", _INT, "", "frames that are registered and sharp"),
+    Column("pixel_size_um", _FLOAT, "um", "native pixel size"),
+    Column("threshold_counts", _FLOAT, "counts", "aggregate threshold, above background"),
+    Column("reference_aggregates", _INT, "", "aggregates of the reference frames, sum of the counted scenes"),
+    Column("reference_area_um2", _FLOAT, "um2", "their area, without those cut by the border"),
+    Column("eaten_area_um2", _FLOAT, "um2", "what was eaten of it by the last used frame"),
+    Column("eaten_fraction", _FLOAT, "", "that over the reference area"),
+    Column("tracks", _INT, "", "number of tracks of cells"),
+    Column("tracks_kept", _INT, "", "number of those that last long enough"),
+    *(replace(column, meaning=f"{column.meaning}; mean of the counted scenes' means") for column in _CELL_MEANS),
+)  # fmt: skip
+"""Columns of ``acquisition``."""
 
 
 AGGREGATE_COLUMNS = (
@@ -226,6 +257,7 @@ FATE_COLUMNS = (
 """Columns of ``fates``."""
 
 TABLES: dict[str, tuple[Column, ...]] = {
+    "acquisition": ACQUISITION_COLUMNS,
     "frames": FRAME_COLUMNS,
     "cells": (*CELL_COLUMNS, *TRACKED_COLUMNS),
     "tracks": TRACK_COLUMNS,

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from phagostat.engine.columns import (
+    ACQUISITION_COLUMNS,
     AGGREGATE_COLUMNS,
     CELL_COLUMNS,
     EATEN_COLUMNS,
@@ -21,6 +23,7 @@ from phagostat.engine.columns import (
 )
 from phagostat.engine.compute.measures import ASSUMED
 from phagostat.engine.planner import Folded, Place
+from phagostat.engine.totals import acquisition_totals, scene_totals
 from phagostat.engine.work import Job, json_number
 from phagostat.folds.blur import Focus
 from phagostat.folds.quality import QualityOptions, QualityRecord, fold, judge
@@ -39,16 +42,18 @@ TABLE_SETTINGS = ("quality",)
 def write_tables(job: Job, log: CommitLog, folded: Mapping[Place, Folded]) -> dict[str, str]:
     """Write the tables of :data:`TABLES`; give the digest of each."""
     frames = [record for scene in job.scenes for record in _frame_records(job, log, folded, scene.index)]
+    tracks = row_table(job, log, "track_features", TRACK_COLUMNS, keys=("scene", "track"))
+    scenes = [_scene_record(job, log, s.index, frames, tracks) for s in job.scenes]
+    whole = acquisition_totals(scenes, pixel_size_um=job.known.pixel_size_um, has_aggregates=job.known.has_aggregates)
     tables = {
+        "acquisition": table_from_records([whole], _types(ACQUISITION_COLUMNS)),
         "frames": table_from_records(frames, _types(FRAME_COLUMNS)),
-        "scenes": table_from_records(
-            [_scene_record(job, log, s.index, frames) for s in job.scenes], _types(SCENE_COLUMNS)
-        ),
+        "scenes": table_from_records(scenes, _types(SCENE_COLUMNS)),
         "aggregates": row_table(job, log, "aggregates", AGGREGATE_COLUMNS, keys=("scene", "frame", "aggregate")),
         "cells": cell_table(job, log),
         "eaten": row_table(job, log, "eaten", EATEN_COLUMNS, keys=("scene", "frame")),
         "fates": row_table(job, log, "fates", FATE_COLUMNS, keys=("scene", "reference_aggregate")),
-        "tracks": row_table(job, log, "track_features", TRACK_COLUMNS, keys=("scene", "track")),
+        "tracks": tracks,
     }
     return {name: write_table(job.layout.tables, name, table) for name, table in tables.items()}
 
@@ -156,7 +161,9 @@ def _verdict(entry: Entry | None) -> str:
     return "not computed" if entry is None else entry.verdict
 
 
-def _scene_record(job: Job, log: CommitLog, scene: int, frames: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _scene_record(
+    job: Job, log: CommitLog, scene: int, frames: Sequence[Mapping[str, Any]], tracks: pa.Table
+) -> dict[str, Any]:
     reference, threshold = log.entry("reference", scene, WHOLE), log.entry("threshold", None, WHOLE)
     about: Mapping[str, Any] = {} if reference is None else reference.record
     cut: Mapping[str, Any] = {} if threshold is None else threshold.record
@@ -191,6 +198,7 @@ def _scene_record(job: Job, log: CommitLog, scene: int, frames: Sequence[Mapping
         "scene_name": job.scenes[scene].name,
         "frames": len(mine),
         "frames_ok": sum(record["verdict"] == "ok" for record in mine),
+        "frames_usable": sum(record["usable"] for record in mine),
         "verdict": _verdict(reference),
         "reason": about.get("reason"),
         "reference_frame": about.get("frame"),
@@ -211,6 +219,7 @@ def _scene_record(job: Job, log: CommitLog, scene: int, frames: Sequence[Mapping
         "tracks": measured.get("tracks"),
         "tracks_kept": measured.get("tracks_kept"),
         "kept_share": measured.get("kept_share"),
+        **scene_totals(mine, tracks.filter(pc.field("scene") == scene)),
         "tracking_verdict": _verdict(log.entry("tracks", scene, WHOLE)),
         "accepted": accepted,
         "quality_reason": why,
