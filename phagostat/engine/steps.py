@@ -115,7 +115,7 @@ CELL_NORMALISATION = (
 """Settings of the normalised cell channel."""
 
 ANALYSIS_STEPS: tuple[Step, ...] = (
-    Step("reference", 2, Scope.SCENE, settings=lambda _: ("reference",), facts=("roles", "reduction")),
+    Step("reference", 3, Scope.SCENE, settings=lambda _: ("reference",), facts=("roles", "reduction")),
     Step("threshold", 1, Scope.ACQUISITION, needs=("reference",), settings=_threshold_settings),
     Step(
         "images",
@@ -135,7 +135,7 @@ ANALYSIS_STEPS: tuple[Step, ...] = (
     ),
     Step(
         "aggregates",
-        1,
+        2,
         Scope.FRAME,
         needs=("reference", "threshold", "measures"),
         settings=_aggregate_settings,
@@ -151,17 +151,18 @@ ANALYSIS_STEPS: tuple[Step, ...] = (
     ),
     Step(
         "territories",
-        2,
+        3,
         Scope.FRAME,
         needs=("reference", "threshold", "measures", "aggregates"),
-        settings=lambda _: ("aggregates.min_area_um2",),
+        settings=lambda _: ("aggregates.min_area_um2", "aggregates.threshold_rule"),
         facts=("roles", "reduction", "pixel_size_um"),
     ),
     Step(
         "overlaps",
-        1,
+        2,
         Scope.FRAME,
         needs=("reference", "threshold", "measures", "aggregates"),
+        settings=lambda _: ("aggregates.threshold_rule",),
         facts=("roles", "reduction", "pixel_size_um"),
     ),
     Step(
@@ -206,7 +207,7 @@ ANALYSIS_STEPS: tuple[Step, ...] = (
     *(
         Step(
             name,
-            1,
+            2,
             Scope.MOVIE,
             needs=("reference", "aggregates", "territories", "overlaps", "usable"),
             settings=lambda _: ("ledger",),

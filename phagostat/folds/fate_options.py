@@ -11,8 +11,6 @@ class FateOptions:
 
     Parameters
     ----------
-    reference_frames
-        The reference area is the median over this many used frames around the reference frame.
     gone_fraction
         Less than this share of the reference area: absent.
     whole_fraction
@@ -35,11 +33,13 @@ class FateOptions:
     trace_fraction
         An aggregate that vanishes from one used frame to the next, and leaves less than this share of its light in
         its place and nothing like it nearby, was washed away: what is eaten dims, or moves off with the cell.
+    shape_um, way_frames
+        What shows elsewhere in an aggregate's shape is the aggregate if it shows no more than this many used frames
+        after leaving its place; sights this close to each other are of something that rests.
     min_traced_um2
         Of smaller ones this cannot be told: they fall below the smallest area that is labelled as they dim.
     """
 
-    reference_frames: int = 11
     gone_fraction: float = 0.15
     whole_fraction: float = 0.85
     return_frames: int = 5
@@ -52,3 +52,5 @@ class FateOptions:
     passing_frames: int = 10
     trace_fraction: float = 0.25
     min_traced_um2: float = 0.85
+    shape_um: float = 0.35
+    way_frames: int = 4

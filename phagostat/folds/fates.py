@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
@@ -36,8 +36,7 @@ class Fates:
     frames : (u,) int64
         Used frames.
     reference_area_um2 : (n,) float64
-        Area of each around the time of the reference frame: the noise of a single frame would stay in every later
-        difference.
+        Area of each in the reference frame.
     area_um2 : (u, n) float64
         What is left of each: in its place, elsewhere, and through passing disturbances. Of an aggregate that is not
         all in view, what was left when it last was.
@@ -92,12 +91,8 @@ def aggregate_fates(state: LedgerState, options: FateOptions | None = None) -> F
         return Fates(frames, whole, empty, empty, empty > 0, fate, none, none, none)
     seen = np.stack([entry.area_um2 for entry in used])
     in_view = np.isfinite(seen)
-    whole = _reference_area(state, seen, frames, limits)
-    state = replace(state, reference=replace(state.reference, area_um2=whole))
-    # No aggregate grows: what is more came from elsewhere, for a moment or to stay.
-    excess = np.where(seen > (2 - limits.whole_fraction) * whole, seen - whole, 0.0)
-    home = _without_dips(_carried_forward(seen - excess, whole), whole, limits)
-    movement = find_movement(state, home, excess, limits)
+    home = _without_dips(_carried_forward(seen, whole), whole, limits)
+    movement = find_movement(state, home, limits)
     elsewhere = movement.elsewhere_um2
     area = _carried_off(home + elsewhere, movement)
     area = _carried_forward(np.where(in_view, area, np.nan), whole)
@@ -118,15 +113,6 @@ def aggregate_fates(state: LedgerState, options: FateOptions | None = None) -> F
     fate[state.reference.censored] = Fate.CENSORED
     name = np.append(frames, -1)
     return Fates(frames, whole, area, elsewhere, in_view, fate, name[detached], name[gone], name[changed])
-
-
-def _reference_area(state: LedgerState, area: Floats, frames: NDArray[np.int64], limits: FateOptions) -> Floats:
-    """Median of each area over the used frames nearest to the reference frame in which it is as it was in that."""
-    once = state.reference.area_um2
-    nearest = np.argsort(np.abs(frames - state.reference.frame), kind="stable")[: limits.reference_frames]
-    values = np.concatenate([once[None], area[nearest]])
-    values[np.abs(values - once) > (1 - limits.whole_fraction) * once] = np.nan
-    return np.asarray(np.nanmedian(values, axis=0))
 
 
 def _passing(state: LedgerState, area: Floats, limits: FateOptions) -> NDArray[np.bool_]:

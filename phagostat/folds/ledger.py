@@ -19,6 +19,7 @@ from phagostat.folds.matching import match_within_gate
 Floats = NDArray[np.float64]
 
 _UNTOUCHED = 0.15  # relative change of area within which an aggregate may be whole
+_IN_VIEW = 0.9  # share of a footprint from which on it is seen: what is missing is taken to be as the rest
 _FEWEST = 5  # aggregates that a scale rests on
 
 
@@ -57,10 +58,16 @@ class LedgerRecord:
         Acquisition time.
     usable
         Whether the frame is registered, sharp, and its aggregates measured at a known bleaching factor.
-    area_um2, light
-        (n,) area above the threshold and light in each reference aggregate's territory.
-    valid_fraction
-        (n,) part of each territory that lies inside the frame.
+    area_um2
+        (n,) what is left of each reference aggregate in its place.
+    light
+        (n,) light in its territory.
+    seen_fraction
+        (n,) part of each footprint that lies inside the frame.
+    moved_um2, moved_by_um
+        (n,) what of it shows elsewhere, and (n, 2) how far away, y before x.
+    moved_light
+        (n,) light of that, relative to the reference frame's.
     position_um
         (m, 2) where each label's centroid lies on the glass, y before x.
     label_area_um2, outside_um2
@@ -76,7 +83,10 @@ class LedgerRecord:
     usable: bool
     area_um2: Floats
     light: Floats
-    valid_fraction: Floats
+    seen_fraction: Floats
+    moved_um2: Floats
+    moved_by_um: Floats
+    moved_light: Floats
     position_um: Floats
     label_area_um2: Floats
     outside_um2: Floats
@@ -142,7 +152,9 @@ class LedgerEntry:
     scale
         Median ratio of untouched aggregates' areas to the reference's; NaN where it cannot be told.
     area_um2, light
-        (n,) in the territories; NaN where a territory is not all inside the frame.
+        (n,) what is left in their places, and light there; NaN where a footprint is not inside the frame.
+    moved_um2, moved_by_um, moved_light
+        (n,), (n, 2) and (n,) as recorded.
     position_um, label_area_um2, outside_um2
         (n, 2), (n,), (n,) of the label that each reference aggregate was followed to: where, its area, and the part of
         that in no territory; NaN and 0 where to none.
@@ -161,6 +173,9 @@ class LedgerEntry:
     scale: float
     area_um2: Floats
     light: Floats
+    moved_um2: Floats
+    moved_by_um: Floats
+    moved_light: Floats
     position_um: Floats
     label_area_um2: Floats
     outside_um2: Floats
@@ -236,9 +251,12 @@ def ledger_record(
         frame,
         time_s,
         usable,
-        np.asarray(places["area_px"], np.float64) * square,
+        np.asarray(places["left_px"], np.float64) * square,
         np.asarray(places["light_counts"], np.float64),
-        np.asarray(places["valid_fraction"], np.float64),
+        np.asarray(places["seen_fraction"], np.float64),
+        np.asarray(places["moved_px"], np.float64) * square,
+        np.stack([places["moved_y_px"], places["moved_x_px"]], axis=1).astype(np.float64) * pixel_size_um,
+        np.asarray(places["moved_light"], np.float64),
         np.asarray(position, np.float64).reshape(-1, 2),
         total,
         outside,
@@ -251,7 +269,20 @@ def unusable_record(frame: int, time_s: float) -> LedgerRecord:
     """Make the record of a frame that cannot be used: it has nothing but its place and time."""
     none = np.empty(0)
     return LedgerRecord(
-        frame, time_s, False, none, none, none, np.empty((0, 2)), none, none, none > 0, none.astype(np.intp)
+        frame,
+        time_s,
+        False,
+        none,
+        none,
+        none,
+        none,
+        np.empty((0, 2)),
+        none,
+        np.empty((0, 2)),
+        none,
+        none,
+        none > 0,
+        none.astype(np.intp),
     )
 
 
@@ -317,7 +348,8 @@ def step(state: LedgerState, record: LedgerRecord, options: LedgerOptions | None
         raise ValueError(f"frame {record.frame} must have {n} reference aggregates (found: {len(record.area_um2)})")
     if not record.usable:
         return _unused(state, record, "not usable", float("nan"))
-    area = np.where(record.valid_fraction < 1, np.nan, record.area_um2)
+    seen = record.seen_fraction >= _IN_VIEW
+    area = np.where(seen, record.area_um2 / np.maximum(record.seen_fraction, _IN_VIEW), np.nan)
     scale = _scale(state, area)
     if abs(scale - 1) > limits.max_scale_error:
         return _unused(state, record, f"untouched aggregates have {scale:.2f} of their area", scale)
@@ -364,7 +396,10 @@ def step(state: LedgerState, record: LedgerRecord, options: LedgerOptions | None
         None,
         scale,
         area,
-        np.where(record.valid_fraction < 1, np.nan, record.light),
+        np.where(seen, record.light, np.nan),
+        record.moved_um2,
+        record.moved_by_um,
+        record.moved_light,
         position,
         label_area,
         outside,
@@ -399,6 +434,9 @@ def _unused(state: LedgerState, record: LedgerRecord, reason: str, scale: float)
         scale,
         nothing,
         nothing,
+        np.zeros(n),
+        np.zeros((n, 2)),
+        np.zeros(n),
         np.full((n, 2), np.nan),
         np.zeros(n),
         np.zeros(n),

@@ -68,7 +68,7 @@ class _Sighting:
     end: int
 
 
-def find_movement(state: LedgerState, home: Floats, excess: Floats, limits: FateOptions) -> Movement:
+def find_movement(state: LedgerState, home: Floats, limits: FateOptions) -> Movement:
     """Tell what was moved along the glass from what is carried.
 
     Parameters
@@ -77,8 +77,6 @@ def find_movement(state: LedgerState, home: Floats, excess: Floats, limits: Fate
         Of all frames so far.
     home : (u, n) float64
         What is left in each place, in um2.
-    excess : (u, n) float64
-        What lies there beyond the aggregate's own area.
     limits
         See :class:`~phagostat.folds.fates.FateOptions`.
 
@@ -95,11 +93,12 @@ def find_movement(state: LedgerState, home: Floats, excess: Floats, limits: Fate
     the way was followed, the place belongs to the aggregate that was followed; something at rest that came out of
     nothing belongs to the aggregate that was lost nearby at that time.
     """
-    follow = _following(state, excess)
+    follow = _following(state)
     position, outside = follow.position_um, follow.outside_um2
     n_times = len(home)
-    elsewhere = np.zeros_like(home)
-    missing = np.maximum(state.reference.area_um2 - home, 0)
+    displaced, left_at = _shapes(state, home, limits)
+    elsewhere = displaced.copy()
+    missing = np.maximum(state.reference.area_um2 - home - displaced, 0)
     arrivals: list[tuple[int, _Sighting]] = []
     for i in np.flatnonzero((outside >= limits.min_moved_um2).any(axis=0)).tolist():
         times = np.flatnonzero(outside[:, i] >= limits.min_moved_um2)
@@ -112,7 +111,7 @@ def find_movement(state: LedgerState, home: Floats, excess: Floats, limits: Fate
         itself = home[max(first - SLACK_FRAMES, 0) : first + 1, i].max() >= 0.5 * outside[first, i]
         moved = itself & (follow.distance_um[chosen, i] > limits.moved_um)
         own = np.where(moved, np.minimum(outside[chosen, i], missing[chosen, i]), 0)
-        elsewhere[chosen, i] = own
+        elsewhere[chosen, i] += own
         # What is more than the aggregate itself lacks came from another one.
         rest = outside[chosen, i] - own
         some = rest >= limits.min_moved_um2
@@ -121,17 +120,89 @@ def find_movement(state: LedgerState, home: Floats, excess: Floats, limits: Fate
     strangers = _strangers(state, n_times, limits)
     arrivals += [(-1, sighting) for sighting in strangers if sighting.end >= 0]
     elsewhere += _settled(state, arrivals, home=home, elsewhere=elsewhere, follow=follow, limits=limits)
-    carried = _carried(state, home + elsewhere, strangers, follow=follow, limits=limits)
-    return Movement(elsewhere, *carried)
+    carried, level = _carried(state, home + elsewhere, strangers, follow=follow, limits=limits)
+    shaped = (left_at >= 0) & (carried < 0)
+    for i in np.flatnonzero(shaped).tolist():
+        start = int(left_at[i])
+        carried[i], level[i] = start, home[start + 1 : start + 1 + SLACK_FRAMES, i].min(initial=home[start, i])
+    # Taken in a frame that nobody saw: in the last one seen it may not have been.
+    frames = np.array([entry.frame for entry in state.entries if entry.used])
+    gap = (carried >= 0) & (carried < len(frames) - 1)
+    gap[gap] = frames[carried[gap] + 1] - frames[carried[gap]] > 1
+    carried[gap] += 1
+    return Movement(elsewhere, carried, level)
 
 
-def _following(state: LedgerState, excess: Floats) -> _Following:
+def _shapes(state: LedgerState, home: Floats, limits: FateOptions) -> tuple[Floats, NDArray[np.int64]]:
+    """Area of what shows in the same shape at another place and keeps its light, and last times before others left.
+
+    What was pushed, or creeps up to a neighbour, keeps its light; what a cell has taken up is quenched as it is
+    carried about. Which of the two explains the light of all sights better decides, at rest or not.
+    """
+    used = [entry for entry in state.entries if entry.used]
+    area = np.stack([entry.moved_um2 for entry in used])
+    by = np.stack([entry.moved_by_um for entry in used])
+    light = np.stack([entry.moved_light for entry in used])
+    minutes = np.array([entry.time_s for entry in used]) / 60
+    whole = state.reference.area_um2
+    found, left_at = np.zeros_like(area), np.full(len(whole), -1, np.int64)
+    lost = np.maximum(whole - home, 0)
+    sighted = (area >= 0.7 * lost) & (area >= np.maximum(0.3 * whole, limits.min_moved_um2))
+    for i in np.flatnonzero(sighted.any(axis=0)).tolist():
+        times = np.flatnonzero(sighted[:, i])
+        first = int(times[0])
+        # it left its place just before: else another one like it came by
+        before = last_whole(home[:, i], whole[i], first, 0.7)
+        if before < 0 or first - before > limits.way_frames:
+            continue
+        share = np.minimum(area[times, i] / np.maximum(whole[i] - home[times, i], 1e-9), 1.0)
+        last_steps = by[times[-4:], i]
+        resting = len(times) >= 3 and float(np.ptp(last_steps, axis=0).max()) <= limits.shape_um
+        if is_quenched(minutes[times] - minutes[before], light[times, i], share, odds=1.0 if resting else 5.0):
+            if area[first : first + SLACK_FRAMES, i].max() < 0.6 * whole[i]:
+                continue
+            left_at[i] = last_whole(home[:, i], whole[i], first, limits.whole_fraction)
+            continue
+        last = int(times[-1])
+        end = last if last < len(home) - 1 - SLACK_FRAMES else len(home) - 1
+        span = np.arange(before + 1, end + 1)
+        known = np.interp(span, times, area[times, i])
+        found[span, i] = np.minimum(known, np.maximum(whole[i] - home[span, i], 0))
+    return found, left_at
+
+
+def is_quenched(age_min: Floats, light: Floats, share: Floats, *, odds: float = 1.0) -> bool:
+    """Whether light that is seen elsewhere fades as in a cell rather than stays as on the glass.
+
+    Parameters
+    ----------
+    age_min : (k,) float64
+        Time since it was last seen in its place.
+    light : (k,) float64
+        Relative to the reference frame.
+    share : (k,) float64
+        Of what is gone from its place, the part that was recognised: what is not is hidden or blends with others, and
+        the light of the rest is less certain.
+
+    Notes
+    -----
+    Likelihood ratio of no fading against half-lives of 30 to 90 min, with an unknown factor common to all sights
+    (bleaching, focus, neighbours) and independent scatter.
+    """
+    y = np.log(np.maximum(light, 0.05))
+    common, scatter = 0.03 + 0.15 * (1 - float(np.median(share))), 0.025 + 0.1 * (1 - share)
+    covariance = np.diag(scatter**2) + common**2
+    inverse = np.linalg.inv(covariance)
+    kept = float(y @ inverse @ y)
+    fading = [y + np.log(2) / half * age_min for half in (30.0, 45.0, 60.0, 90.0)]
+    return min(float(r @ inverse @ r) for r in fading) < kept + 2 * float(np.log(odds))
+
+
+def _following(state: LedgerState) -> _Following:
     used = [entry for entry in state.entries if entry.used]
     position = np.stack([entry.position_um for entry in used])
-    unmatched = ~np.isfinite(position[..., 0]) & (excess > 0)
-    position[unmatched] = np.broadcast_to(state.reference.position_um, position.shape)[unmatched]
     cut_off = np.stack([entry.cut_off for entry in used])
-    outside = np.stack([entry.outside_um2 for entry in used]) + excess
+    outside = np.stack([entry.outside_um2 for entry in used])
     # Of what reaches over the edge of the frame nothing is seen to have changed.
     for before, now in zip(range(len(used) - 1), range(1, len(used)), strict=True):
         held = cut_off[now] & (outside[before] > 0)
@@ -147,7 +218,15 @@ def _following(state: LedgerState, excess: Floats) -> _Following:
     )
 
 
-def rest_ends(times: Times, position_um: Floats, area_um2: Floats, *, n_times: int, limits: FateOptions) -> int:
+def rest_ends(
+    times: Times,
+    position_um: Floats,
+    area_um2: Floats,
+    *,
+    n_times: int,
+    limits: FateOptions,
+    rest_um: float | None = None,
+) -> int:
     """Last time at which something rests, -1 if it never does.
 
     Parameters
@@ -166,11 +245,12 @@ def rest_ends(times: Times, position_um: Floats, area_um2: Floats, *, n_times: i
     """
     end = -1
     start = 0
+    reach = limits.rest_um if rest_um is None else rest_um
     while start < len(times):
         resting = [start]
         for later in range(start + 1, len(times)):
             middle = position_um[resting].mean(axis=0)
-            if np.hypot(*(position_um[later] - middle)) <= limits.rest_um:
+            if np.hypot(*(position_um[later] - middle)) <= reach:
                 resting.append(later)
             elif later - resting[-1] > SLACK_FRAMES:
                 break

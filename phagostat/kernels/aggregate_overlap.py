@@ -169,7 +169,7 @@ def measure_territories(
         raise ValueError(f"the shift must be finite (found: {shift_yx_px})")
     move = round(shift_yx_px[0] / factor), round(shift_yx_px[1] / factor)
     width = frame.shape[1]
-    flat, part = _parts_above(frame, background + threshold_counts * bleaching_factor)
+    flat, part = parts_above(frame, background + threshold_counts * bleaching_factor)
     # A pixel just outside the outline belongs to the label beside it.
     own = labels.ravel()[flat]
     label = np.where(own > 0, own, cv2.dilate(labels, np.ones((3, 3), np.uint8)).ravel()[flat])
@@ -211,7 +211,7 @@ def _on_the_glass(
     return reference, above * (1 - part_y) + below * part_y
 
 
-def _parts_above(frame: NDArray[np.integer], cut: float) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+def parts_above(frame: NDArray[np.integer], cut: float) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Flat indices of the pixels above the cut or on an outline, and the part of each that is above."""
     height, width = frame.shape
     mask = (frame > int(np.floor(cut))).view(np.uint8)

@@ -37,6 +37,10 @@ On the real frame, on synthetic aggregates of 0.1 to 1.6 um and on 24 simulated 
 """
 
 
+AS_SHARP = 0.9
+"""Share of the best sharpness from which on a frame will do as the reference: sharper by less is chance."""
+
+
 CLEAR_FOCUS = 3.0
 """Focus beyond doubt: a blurred frame full of fine detail was seen at 2.42; up to here it is worth looking on."""
 
@@ -77,7 +81,7 @@ class ReferenceChoice:
     rejected
         For every unusable candidate its frame index and what is wrong with it.
     clear
-        Whether the chosen frame is in focus beyond doubt (:data:`CLEAR_FOCUS`).
+        Whether the sharpest frame is in focus beyond doubt (:data:`CLEAR_FOCUS`).
     """
 
     frame: int | None
@@ -160,7 +164,7 @@ def reference_candidate(
 def choose_reference(
     candidates: Sequence[ReferenceCandidate], *, min_focus: float = MIN_FOCUS, cells_needed: bool = True
 ) -> ReferenceChoice:
-    """Choose the sharpest usable frame.
+    """Choose the first of the usable frames that are about as sharp as the sharpest.
 
     Parameters
     ----------
@@ -174,12 +178,15 @@ def choose_reference(
     Returns
     -------
     ReferenceChoice
-        The sharpest usable candidate, the earliest of equals; no frame if none is usable.
+        The earliest usable candidate with at least :data:`AS_SHARP` of the best sharpness; no frame if none is usable.
 
     Notes
     -----
     Usable means: both channels are there, neither is black, constant or saturated, the aggregate channel holds
     structure above the noise, and it is in focus.
+
+    What was eaten before the reference frame is lost to the ledger, so that an early frame is worth more than the last
+    tenth of sharpness.
     """
     rejected: list[tuple[int, str]] = []
     usable: list[ReferenceCandidate] = []
@@ -192,12 +199,14 @@ def choose_reference(
     if not usable:
         listed = "; ".join(f"frame {frame}: {problem}" for frame, problem in rejected) or "no candidates"
         return ReferenceChoice(None, f"no usable frame ({listed})", tuple(rejected))
-    best = min(usable, key=lambda c: (-c.sharpness.value, c.frame))
+    sharpest = max(usable, key=lambda c: c.sharpness.value)
+    best = min((c for c in usable if c.sharpness.value >= AS_SHARP * sharpest.sharpness.value), key=lambda c: c.frame)
     return ReferenceChoice(
         best.frame,
-        f"sharpest of {len(usable)} usable frames (sharpness {best.sharpness.value:.3g}, focus {best.focus.value:.3g})",
+        f"first of {len(usable)} usable frames with at least {AS_SHARP:.0%} of the best sharpness "
+        f"(sharpness {best.sharpness.value:.3g}, focus {best.focus.value:.3g})",
         tuple(rejected),
-        best.focus.value >= CLEAR_FOCUS,
+        sharpest.focus.value >= CLEAR_FOCUS,
     )
 
 

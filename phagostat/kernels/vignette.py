@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from phagostat.kernels.compilation import compiled
+
 _ROUNDS = 10
 
 
@@ -77,9 +79,19 @@ def without_vignette(frame: NDArray[np.integer], *, loss: float) -> NDArray[np.u
     if loss == 0:
         return frame.astype(np.uint16)
     height, width = frame.shape
-    v, u = (_from_middle(size, np.arange(size)).astype(np.float32) for size in (height, width))
-    even = frame / ((1 - np.float32(loss) * v**2)[:, None] - (np.float32(loss) * u**2)[None])
-    return np.minimum(np.rint(even, out=even), 65535, out=even).astype(np.uint16)
+    v, u = (_from_middle(size, np.arange(size)) for size in (height, width))
+    return _divided(frame, 1 - loss * v**2, loss * u**2)
+
+
+@compiled
+def _divided(frame: NDArray[np.integer], column: NDArray[np.float64], row: NDArray[np.float64]) -> NDArray[np.uint16]:
+    """Frame divided by ``column - row``, rounded, at most 65535."""
+    height, width = frame.shape
+    even = np.empty((height, width), np.uint16)
+    for y in range(height):
+        for x in range(width):
+            even[y, x] = np.uint16(min(frame[y, x] / (column[y] - row[x]) + 0.5, 65535.0))
+    return even
 
 
 def _from_middle(size: int, place: NDArray[np.floating] | NDArray[np.integer]) -> NDArray[np.float64]:

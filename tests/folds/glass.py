@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -14,11 +14,12 @@ Place = tuple[float, float]
 
 @dataclass(frozen=True)
 class Thing:
-    """Something that lights up: where it is and how large, as functions of the frame (None: not there)."""
+    """Something that lights up: where it is, how large and how bright, as functions of the frame."""
 
     place: Callable[[int], Place]
     area: Callable[[int], float]
     home: Place | None = None  # its place in the reference frame, if it was there then
+    light: Callable[[int], float] = lambda frame: 1.0
 
 
 @dataclass
@@ -36,6 +37,7 @@ class Glass:
     reference_frame: int = 0
     noise: float = 0.0
     reach_um: float = 1.5
+    shapes: bool = True  # whether what moved is recognised by its shape
 
     def add(
         self,
@@ -44,6 +46,7 @@ class Glass:
         place: Callable[[int], Place] | None = None,
         at: Place | None = None,
         stranger: bool = False,
+        light: Callable[[int], float] = lambda frame: 1.0,
     ) -> int:
         """Add something; give the index of the reference aggregate."""
         number = len(self.things)
@@ -53,6 +56,7 @@ class Glass:
                 place or (lambda _: home),
                 area if callable(area) else (lambda _, value=float(area): value),
                 None if stranger else (place(self.reference_frame) if place else home),
+                light,
             )
         )
         return sum(thing.home is not None for thing in self.things) - 1
@@ -70,7 +74,10 @@ class Glass:
         n = len(homes)
         noise = np.random.default_rng([frame, 5])
         area, label_area, outside, place, home_label = np.zeros(n), [], [], [], np.full(n, -1)
+        moved, moved_by, moved_light = np.zeros(n), np.zeros((n, 2)), np.zeros(n)
+        number = -1
         for thing in self.things:
+            number += thing.home is not None
             size = thing.area(frame) * self.scale(frame)
             if size <= 0:
                 continue
@@ -80,8 +87,13 @@ class Glass:
             if n:
                 distance = np.hypot(*(homes - (y, x)).T)
                 owner = int(distance.argmin()) if distance.min() <= self.reach_um else -1
+            if thing.home is not None:
+                by = np.array([y, x]) - thing.home
+                if np.hypot(*by) < 0.4:
+                    area[number] += size
+                elif self.shapes and np.hypot(*by) < 9:  # its shape is recognised, at nearly all of its size
+                    moved[number], moved_by[number], moved_light[number] = size, by, thing.light(frame)
             if owner >= 0:
-                area[owner] += size
                 home_label[owner] = len(place)
             label_area.append(size)
             outside.append(0.0 if owner >= 0 else size)
@@ -94,6 +106,9 @@ class Glass:
             area,
             1000.0 * area,
             valid,
+            moved,
+            moved_by,
+            moved_light,
             np.array(place).reshape(-1, 2),
             np.array(label_area),
             np.array(outside),
@@ -105,7 +120,7 @@ class Glass:
         return [self.record(frame) for frame in range(self.n_frames)]
 
     def reference(self, censored: Iterable[int] = ()) -> ReferenceAggregates:
-        record = self.record(self.reference_frame)
+        record = replace(self, noise=0.0).record(self.reference_frame)
         touches = np.zeros(len(record.area_um2), bool)
         touches[list(censored)] = True
         return ReferenceAggregates(self.reference_frame, record.area_um2, record.light, self.homes, touches)

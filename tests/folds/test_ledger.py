@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from phagostat.folds import ledger
 from phagostat.folds.eaten_area import eaten_area, eaten_by_aggregate, followed
 from phagostat.folds.fates import Fate, aggregate_fates
+from phagostat.folds.movement import is_quenched
 from tests.folds.glass import Glass, bites, way
 
 A = 4.0
@@ -22,7 +23,7 @@ def told(glass: Glass, censored: tuple[int, ...] = ()):
 
 
 def test_nothing_happens():
-    glass = Glass(noise=0.05)
+    glass = Glass(noise=0.04)
     glass.add_kept(12)
     _, fates, curve = told(glass)
     assert set(fates.fate) == {Fate.KEPT}
@@ -57,8 +58,12 @@ def test_carried_off_by_a_cell_is_eaten_from_the_last_frame_in_place():
     glass = Glass()
     glass.add_kept()
     walk = np.cumsum(np.random.default_rng(3).normal(0.7, 0.5, (60, 2)), axis=0)
-    glow = lambda t: A * (1 if t < 12 else 0.98 ** (t - 12))  # noqa: E731
-    carried = glass.add(glow, place=lambda t: (10.0, 10.0) if t < 12 else tuple((10.0, 10.0) + walk[t - 12]))
+    glow = lambda t: 1 if t < 12 else 0.98 ** (t - 11)  # noqa: E731
+    carried = glass.add(
+        lambda t: A * glow(t),
+        place=lambda t: (10.0, 10.0) if t < 12 else tuple((10.0, 10.0) + walk[t - 12]),
+        light=glow,
+    )
     _, fates, curve = told(glass)
     assert fates.fate[carried] is Fate.EATEN
     assert curve.eaten_area_um2[10] == pytest.approx(0, abs=1e-9)
@@ -321,8 +326,8 @@ def test_torn_apart_and_resting_in_two_places_is_not_eaten():
 def test_what_fades_where_it_stays_is_in_a_cell_that_stays():
     glass = Glass()
     glass.add_kept()
-    glow = lambda t: A if t < 10 else A * 0.95 ** (t - 10)  # noqa: E731
-    carried = glass.add(glow, place=way(10, (1.0, 0.0), 4, (50.0, 50.0)))
+    glow = lambda t: 1 if t < 10 else 0.95 ** (t - 9)  # noqa: E731
+    carried = glass.add(lambda t: A * glow(t), place=way(10, (1.0, 0.0), 4, (50.0, 50.0)), light=glow)
     _, fates, curve = told(glass)
     assert fates.fate[carried] is Fate.EATEN
     np.testing.assert_allclose(curve.eaten_area_um2[12:], A, atol=1e-9)
@@ -346,7 +351,10 @@ def test_reference_aggregates_of_no_area_and_no_place_do_no_harm():
             record,
             area_um2=np.append(record.area_um2, 0.0),
             light=np.append(record.light, 0.0),
-            valid_fraction=np.append(record.valid_fraction, 1.0),
+            seen_fraction=np.append(record.seen_fraction, 1.0),
+            moved_um2=np.append(record.moved_um2, 0.0),
+            moved_by_um=np.vstack([record.moved_by_um, [[0.0, 0.0]]]),
+            moved_light=np.append(record.moved_light, 0.0),
             home_label=np.append(record.home_label, -1),
         )
         for record in glass.records()
@@ -354,6 +362,34 @@ def test_reference_aggregates_of_no_area_and_no_place_do_no_harm():
     state = ledger.fold(records, grown)
     fates = aggregate_fates(state)
     assert eaten_area(state, fates).eaten_area_um2[-1] == pytest.approx(A)
+
+
+def test_creeping_on_to_the_end_at_full_light_is_not_eaten():
+    glass = Glass()
+    glass.add_kept()
+    creeping = glass.add(place=way(8, (0.24, 0.1), 60, (50.0, 50.0)))
+    _, fates, curve = told(glass)
+    assert fates.fate[creeping] is Fate.MOVED
+    np.testing.assert_allclose(curve.eaten_area_um2, 0, atol=0.1 * A)
+
+
+def test_the_same_way_with_quenched_light_is_in_a_cell():
+    glass = Glass()
+    glass.add_kept()
+    glow = lambda t: 1 if t < 8 else 0.5 ** ((t - 7) / 20)  # noqa: E731 - half-life 40 min
+    carried = glass.add(place=way(8, (0.24, 0.1), 60, (50.0, 50.0)), light=glow)
+    _, fates, curve = told(glass)
+    assert fates.fate[carried] is Fate.EATEN
+    np.testing.assert_allclose(curve.eaten_area_um2[9:], A, atol=0.1 * A)
+
+
+@pytest.mark.parametrize("half_life_min", [25.0, 60.0, 100.0])
+@pytest.mark.parametrize("common", [-0.03, 0.03])
+def test_quenching_is_told_from_an_error_common_to_all_sights(half_life_min, common):
+    age = np.arange(2.0, 22.0, 2.0)
+    whole = np.ones(10)
+    assert is_quenched(age, 0.5 ** (age / half_life_min) * (1 + common), whole)
+    assert not is_quenched(age, np.full(10, 1 + common), whole)
 
 
 @pytest.mark.parametrize("n_frames", [1, 2, 3, 5, 8])

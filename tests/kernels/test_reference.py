@@ -36,8 +36,8 @@ def candidate(scene: AggregateScene, frame: int, *, defocus_px: float = 0.0):
     )
 
 
-def test_the_sharpest_frame_is_chosen(scene: AggregateScene) -> None:
-    defocus = (0.5, 0.4, 0.0, 0.3, 0.5)
+def test_the_first_frame_about_as_sharp_as_the_sharpest_is_chosen(scene: AggregateScene) -> None:
+    defocus = (1.0, 0.9, 0.3, 0.0, 0.5)
     choice = choose_reference([candidate(scene, k, defocus_px=d) for k, d in enumerate(defocus)])
     assert choice.frame == 2
     assert choice.rejected == ()
@@ -136,7 +136,7 @@ def test_a_reference_in_doubtful_focus_is_said_to_be():
     def candidate(frame, focus):
         return ReferenceCandidate(frame, verdict, verdict, Sharpness(focus, 9, 1.0, 1.0), Sharpness(focus, 9, 1.0, 1.0))
 
-    soft = choose_reference([candidate(0, 2.5), candidate(1, 2.6)])
+    soft = choose_reference([candidate(0, 2.5), candidate(1, 2.9)])
     assert (soft.frame, soft.clear) == (1, False)
     sharp = choose_reference([candidate(0, 2.5), candidate(1, 2.6), candidate(5, 3.5)])
     assert (sharp.frame, sharp.clear) == (5, True)

@@ -18,6 +18,8 @@ from phagostat.kernels.intensity import background_level, intensity_histogram
 from phagostat.model.acquisition import ChannelRole
 from phagostat.store.commits import WHOLE
 
+_ROWS = 2  # every second row tells the background to a tenth of a count
+
 
 @dataclass(frozen=True)
 class _Cut:
@@ -60,9 +62,9 @@ def _measure(
     plane = frame.reduced(known.roles[ChannelRole.AGGREGATES], known.reduction)
     if plane is None:
         return Result("unreadable", {"reason": "the plane could be read before"})
+    plane = reference.even(frame, plane)
     shift = float(measures["shift_y_px"]), float(measures["shift_x_px"])
-    histogram = frame.histogram(known.roles[ChannelRole.AGGREGATES], known.reduction)
-    cut = _cut(reference, plane, histogram, threshold.record, shift)
+    cut = _cut(reference, plane, threshold.record, shift)
     found = label_aggregates(
         plane,
         background=cut.background_counts,
@@ -96,7 +98,6 @@ def _measure(
 def _cut(
     reference: SceneReference,
     plane: NDArray[np.integer],
-    histogram: NDArray[np.int64] | None,
     threshold: Mapping[str, Any],
     shift: tuple[float, float],
 ) -> _Cut:
@@ -106,7 +107,7 @@ def _cut(
         level = frozen.low_counts + fraction * (frozen.high_counts - frozen.low_counts)
         return _Cut(0.0, level, 1.0, {"threshold_counts": level, "background_counts": 0.0, "bleaching_factor": None})
     counts = float(threshold["threshold_counts"])
-    background = background_level(intensity_histogram(plane) if histogram is None else histogram)
+    background = background_level(intensity_histogram(plane[::_ROWS]))
     estimate = bleaching_factor(
         plane,
         reference.footprints(counts),

@@ -12,6 +12,7 @@ from phagostat.engine.work import UNDETERMINED, FramePlanes, Job, Present, Resul
 from phagostat.kernels.intensity import background_level, intensity_histogram, white_level
 from phagostat.kernels.normalisation import reduce_area
 from phagostat.kernels.reference import ReferenceCandidate, choose_reference, reference_candidate
+from phagostat.kernels.vignette import vignette_loss, without_vignette
 from phagostat.model.acquisition import ChannelRole
 
 
@@ -84,11 +85,14 @@ def _keep(context: TaskContext, frame: int, present: Present, record: dict[str, 
     aggregates = planes.planes[job.known.roles[ChannelRole.AGGREGATES]]
     if not isinstance(aggregates, np.ndarray):
         raise TypeError(f"frame {frame} could be read a moment ago")
-    histogram = intensity_histogram(reduce_area(aggregates, factor=job.known.reduction))
+    reduced = reduce_area(aggregates, factor=job.known.reduction)
+    loss = vignette_loss(reduced)
+    histogram = intensity_histogram(without_vignette(reduced, loss=loss))
     levels = np.flatnonzero(histogram)
     record |= {
         "white_level_counts": white_level(intensity_histogram(aggregates), aggregates.dtype),
         "background_counts": json_number(background_level(histogram)),
+        "vignette_loss": loss,
     }
     columns: dict[str, NDArray[Any]] = {"level": levels.astype(np.int32), "pixels": histogram[levels]}
     return Result("ok", record, chunks, columns, planes.digests())

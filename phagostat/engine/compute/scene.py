@@ -6,16 +6,19 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from phagostat.engine.preparation import image_roles, reference_path
-from phagostat.engine.work import Needed, TaskContext
+from phagostat.engine.work import FramePlanes, Needed, TaskContext
 from phagostat.kernels.aggregate_overlap import Territories, prepare_territories
+from phagostat.kernels.aggregate_survival import SurvivalReference, prepare_survival
 from phagostat.kernels.aggregates import label_aggregates
 from phagostat.kernels.bleaching import Footprints, prepare_footprints
 from phagostat.kernels.normalisation import reduce_area
 from phagostat.kernels.reference import AggregateReference, CellReference, aggregate_reference, cell_reference
 from phagostat.kernels.translation import TranslationReference, prepare_reference
+from phagostat.kernels.vignette import without_vignette
 from phagostat.model.acquisition import ChannelRole
 from phagostat.store.arrays import read_plane
 from phagostat.store.commits import WHOLE
@@ -74,6 +77,20 @@ class SceneReference:
         """Counts at which the camera saturates."""
         return int(self.needed.record["white_level_counts"])
 
+    @property
+    def loss(self) -> float:
+        """What aggregates are freed of before they are measured: how much darker the lamp is at the field's sides.
+
+        0 where the published rule is kept: its threshold is one of the grey levels as they are.
+        """
+        if self.settings.aggregates.threshold_rule == "normalised":
+            return 0.0
+        return float(self.needed.record["vignette_loss"])
+
+    def even(self, frame: FramePlanes, plane: NDArray[np.integer]) -> NDArray[np.uint16]:
+        """A frame's aggregate plane on the analysis grid under an even lamp, made once for all steps of a block."""
+        return frame.once("even aggregates", lambda: without_vignette(plane, loss=self.loss))
+
     def aggregates(self) -> AggregateReference:
         """What the aggregate channel is normalised by."""
         s = self.settings.normalisation
@@ -109,43 +126,51 @@ class SceneReference:
             lambda: prepare_reference(self.plane(ChannelRole.AGGREGATES), search_radius_px=radius),
         )
 
+    def even_aggregates(self) -> AggregateReference:
+        """Grey levels of the aggregate channel under an even lamp."""
+        return self._part(
+            f"even aggregates {self.loss} {self.reduction}", lambda: aggregate_reference(self._even_plane(), factor=1)
+        )
+
     def footprints(self, threshold_counts: float) -> Footprints:
         """Where the reference aggregates lie, and their light."""
         pixel_size_um = self.context.job.known.analysis_pixel_size_um
 
         def make() -> Footprints:
-            reduced = reduce_area(self.plane(ChannelRole.AGGREGATES), factor=self.reduction)
-            frozen = self.aggregates()
-            background, noise = frozen.background_counts, frozen.noise_counts
+            even, frozen = self._even_plane(), self.even_aggregates()
             found = label_aggregates(
-                reduced,
-                background=background,
+                even,
+                background=frozen.background_counts,
                 threshold_counts=FOOTPRINT_SHARE * threshold_counts,
                 pixel_size_um=pixel_size_um,
             )
             return prepare_footprints(
-                found.labels,
-                reduced,
-                noise_counts=noise,
-                white_level_counts=self.white_level,
+                found.labels, even, noise_counts=frozen.noise_counts, white_level_counts=self.white_level
             )
 
-        return self._part(f"footprints {threshold_counts} {pixel_size_um} {self.reduction}", make)
+        return self._part(f"footprints {threshold_counts} {pixel_size_um} {self.reduction} {self.loss}", make)
 
-    def territories(self, threshold_counts: float) -> Territories:
-        """The part of the glass that belongs to each reference aggregate."""
+    def territories(self, threshold_counts: float) -> tuple[Territories, SurvivalReference]:
+        """The part of the glass that belongs to each reference aggregate, and its pixels."""
         pixel_size_um = self.context.job.known.analysis_pixel_size_um
 
-        def make() -> Territories:
-            reduced = reduce_area(self.plane(ChannelRole.AGGREGATES), factor=self.reduction)
-            background = self.aggregates().background_counts
+        def make() -> tuple[Territories, SurvivalReference]:
+            even = self._even_plane()
+            background = self.even_aggregates().background_counts
             # the small ones too: what is eaten of them is eaten
-            found = label_aggregates(
-                reduced, background=background, threshold_counts=threshold_counts, pixel_size_um=pixel_size_um
+            labels = label_aggregates(
+                even, background=background, threshold_counts=threshold_counts, pixel_size_um=pixel_size_um
+            ).labels
+            territories = prepare_territories(labels, even, background=background)
+            return territories, prepare_survival(
+                even, labels, territories, background=background, threshold_counts=threshold_counts, loss=self.loss
             )
-            return prepare_territories(found.labels, reduced, background=background)
 
-        return self._part(f"territories {threshold_counts} {pixel_size_um} {self.reduction}", make)
+        return self._part(f"territories {threshold_counts} {pixel_size_um} {self.reduction} {self.loss}", make)
+
+    def _even_plane(self) -> NDArray[np.uint16]:
+        reduced = reduce_area(self.plane(ChannelRole.AGGREGATES), factor=self.reduction)
+        return without_vignette(reduced, loss=self.loss)
 
     def _part(self, name: str, make: Callable[[], _Part]) -> _Part:
         if name not in self._parts:

@@ -12,6 +12,7 @@ from phagostat.engine.compute.scene import SceneReference
 from phagostat.engine.preparation import labels_path
 from phagostat.engine.work import FramePlanes, Result, StepFunction, TaskContext, each_frame
 from phagostat.kernels.aggregate_overlap import Territories, TerritoryMeasures, measure_territories
+from phagostat.kernels.aggregate_survival import SurvivalReference, measure_survival
 from phagostat.model.acquisition import ChannelRole
 from phagostat.store.commits import WHOLE
 
@@ -33,16 +34,13 @@ def _step(table: str) -> StepFunction:
                 return Result(verdict, {"reason": record.get("reason")})
             _, measured = _of("measures", context, earlier, position, frame)
             shift = float(measured["shift_y_px"]), float(measured["shift_x_px"])
-            found = frame.once("territories", lambda: _measure(context, reference, frame, record, shift))
+            found, survival = frame.once("territories", lambda: _measure(context, reference, frame, record, shift))
             rows: NDArray[np.void] = getattr(found, table)
-            columns: dict[str, NDArray[Any]] = {
-                name: np.ascontiguousarray(rows[name]) for name in rows.dtype.names or ()
-            }
             if table == "overlaps":
-                return Result("ok", columns=columns)
-            of_reference = _territories(context, reference, record)
-            columns["touches_border"] = of_reference.touches_border
-            return Result("ok", _shown(context, rows, of_reference), columns=columns)
+                return Result("ok", columns=_columns(rows))
+            territories, of_reference = _territories(context, reference, record)
+            columns = _columns(rows) | _columns(survival) | {"touches_border": of_reference.touches_border}
+            return Result("ok", _shown(context, rows, territories), columns=columns)
 
         return each_frame(frames, compute)
 
@@ -67,6 +65,10 @@ def _shown(context: TaskContext, places: NDArray[np.void], territories: Territor
     return {"aggregates_expected": int(inside.sum()), "aggregates_shown": int((inside & shown).sum())}
 
 
+def _columns(rows: NDArray[np.void]) -> dict[str, NDArray[Any]]:
+    return {name: np.ascontiguousarray(rows[name]) for name in rows.dtype.names or ()}
+
+
 def _of(
     step: str, context: TaskContext, earlier: Earlier, position: int, frame: FramePlanes
 ) -> tuple[str, Mapping[str, Any]]:
@@ -82,23 +84,26 @@ def _measure(
     frame: FramePlanes,
     record: Mapping[str, Any],
     shift_yx_px: tuple[float, float],
-) -> TerritoryMeasures:
+) -> tuple[TerritoryMeasures, NDArray[np.void]]:
     known = context.job.known
     plane = frame.reduced(known.roles[ChannelRole.AGGREGATES], known.reduction)
     if plane is None:
         raise RuntimeError("the plane could be read before")
     factor = _bleaching(record)
     labels = frame.once("aggregate labels", lambda: _stored_labels(context, frame.frame))
-    return measure_territories(
-        plane,
+    territories, survival = _territories(context, reference, record)
+    background = float(record["background_counts"])
+    shift: dict[str, Any] = {"shift_yx_px": shift_yx_px, "factor": known.reduction}
+    measured = measure_territories(
+        reference.even(frame, plane),
         labels,
-        _territories(context, reference, record),
-        shift_yx_px=shift_yx_px,
-        factor=known.reduction,
-        background=float(record["background_counts"]),
+        territories,
+        background=background,
         threshold_counts=float(record["threshold_counts"]) / factor,
         bleaching_factor=factor,
+        **shift,
     )
+    return measured, measure_survival(plane, survival, background=background, bleaching_factor=factor, **shift)
 
 
 def _bleaching(record: Mapping[str, Any]) -> float:
@@ -110,7 +115,9 @@ def _stored_labels(context: TaskContext, frame: int) -> NDArray[np.uint16]:
     return context.reader(f"{labels_path(context.scene_index, 'aggregates')}/0").read((frame, 0))
 
 
-def _territories(context: TaskContext, reference: SceneReference, record: Mapping[str, Any]) -> Territories:
+def _territories(
+    context: TaskContext, reference: SceneReference, record: Mapping[str, Any]
+) -> tuple[Territories, SurvivalReference]:
     threshold = context.needs["threshold"][WHOLE].record
     if threshold["rule"] == "normalised":  # of the scene's own range: the same in all its frames
         return reference.territories(float(record["threshold_counts"]))
