@@ -317,7 +317,7 @@ def _chart(run: RunSummary, measure: Measure, lines: Sequence[Line]) -> Markup:
 def _key_figures(run: RunSummary) -> list[tuple[str, str]]:
     """What stands in large letters at the top: a figure, and what it counts."""
     figures = [(f"{run.n_used} of {run.n_frames}", "frames are used")]
-    if any(scene.accepted or scene.rejected for scene in run.scenes):
+    if run.judged:
         kept = f"{len(run.accepted)} of {len(run.scenes)}"
         figures.insert(0, (kept, f"scene{'s' if len(run.scenes) > 1 else ''} accepted by the criteria of quality"))
     if math.isfinite(run.duration_min):
@@ -337,7 +337,7 @@ def _group(run: RunSummary) -> str:
     n = len(run.averaged)
     if run.accepted:
         return f"mean of {n} accepted scenes" if n > 1 else "in the one accepted scene"
-    why = "rejected" if any(scene.rejected for scene in run.scenes) else "not judged"
+    why = "rejected" if run.judged else "not judged"
     return f"mean of {n} scenes, which are {why}" if n > 1 else f"in a scene that is {why}"
 
 

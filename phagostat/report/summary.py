@@ -300,6 +300,11 @@ class RunSummary:
         return tuple(scene for scene in self.scenes if scene.accepted)
 
     @property
+    def judged(self) -> bool:
+        """Whether any scene could be judged by the criteria of quality: without an aggregate channel none can."""
+        return any(scene.accepted or scene.rejected for scene in self.scenes)
+
+    @property
     def averaged(self) -> tuple[SceneSummary, ...]:
         """Scenes that means are taken of: the accepted ones, or all where none is accepted."""
         return self.accepted or self.scenes
