@@ -143,7 +143,7 @@ ANALYSIS_STEPS: tuple[Step, ...] = (
     ),
     Step(
         "probability",
-        2,
+        3,
         Scope.FRAME,
         needs=("reference",),
         settings=lambda _: ("cells.route", *CELL_NORMALISATION),
