@@ -120,7 +120,7 @@ def curve_chart(
     ys = np.concatenate([line.y[np.isfinite(line.x) & np.isfinite(line.y)] for line in lines] or [np.empty(0)])
     if not xs.size:
         return Markup('<p class="empty">Nothing was measured.</p>')
-    y_ticks = nice_ticks(min(0.0, float(ys.min())), max(float(ys.max()), 0.0))
+    y_ticks, (y_low, y_high) = _y_axis(min(0.0, float(ys.min())), max(float(ys.max()), 0.0))
     first, last = x_span if x_span is not None else (math.inf, -math.inf)
     x_ticks, (x_low, x_high) = _x_axis(min(first, float(xs.min())), max(last, float(xs.max())))
 
@@ -128,7 +128,7 @@ def curve_chart(
         return LEFT + (x - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT)
 
     def down(y: Floats) -> Floats:
-        return TOP + (y_ticks[-1] - y) / (y_ticks[-1] - y_ticks[0]) * (HEIGHT - TOP - BOTTOM)
+        return TOP + (y_high - y) / (y_high - y_low) * (HEIGHT - TOP - BOTTOM)
 
     parts = [
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">',
@@ -147,6 +147,14 @@ def curve_chart(
             f"<title>{escape(line.label)}</title></path>"
         )
     return Markup("\n".join([*parts, "</svg>"]))
+
+
+def _y_axis(low: float, high: float) -> tuple[list[float], tuple[float, float]]:
+    """Ticks, and what the axis spans: a little noise below zero does not take a whole step of it."""
+    ticks = nice_ticks(low, high)
+    if len(ticks) > 2 and ticks[0] < low < 0 and low > ticks[0] + 0.6 * (ticks[1] - ticks[0]):
+        return ticks[1:], (low, ticks[-1])
+    return ticks, (ticks[0], ticks[-1])
 
 
 def _x_axis(low: float, high: float) -> tuple[list[float], tuple[float, float]]:

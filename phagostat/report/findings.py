@@ -85,7 +85,8 @@ def _of_scenes(run: RunSummary) -> Iterator[Finding]:
     if rejected:
         said = "; ".join(f"{s.name}: {s.row.get('quality_reason') or 'no reason recorded'}" for s in rejected[:NAMED])
         more = f"; and {len(rejected) - NAMED} more" if len(rejected) > NAMED else ""
-        kept = "They are drawn dashed and are left out of the means." if run.accepted else (
+        them = ("It is drawn dashed and is", "They are drawn dashed and are")[len(rejected) > 1]
+        kept = f"{them} left out of the means." if run.accepted else (
             "Since no scene keeps to the criteria, the means below are over all scenes: read them with care."
         )  # fmt: skip
         verb = "is" if total == 1 or len(rejected) == 1 else "are"
@@ -218,6 +219,15 @@ def _unfollowed_cells(output: FinishedOutput, run: RunSummary) -> Iterator[Findi
             "No speeds of cells",
             f"Speeds are told from cells that can be followed for at least {least:g} min{recorded}, and there are "
             "none. A shorter time can be set (tracking.min_duration_min); short tracks favour slow, lonely cells less.",
+        )
+    lag = output.manifest.settings.get("tracking", {}).get("lag_min")
+    if kept and lag is not None and not any(math.isfinite(scene.speed_um_per_min) for scene in run.scenes):
+        yield Finding(
+            "note",
+            "No speeds of cells",
+            f"Speeds are told from sights of a cell that lie {lag:g} min apart, and the frames have no such distance: "
+            "set tracking.lag_min to a multiple of the time between frames. What was covered from frame to frame is in "
+            "the table tracks (mean_speed_um_per_min); it measures jitter too.",
         )
 
 

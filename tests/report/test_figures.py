@@ -47,6 +47,17 @@ def test_points_lie_where_the_axes_say() -> None:
     assert {"x", "y"} <= texts.keys()
 
 
+def test_a_little_noise_below_zero_does_not_take_the_figure() -> None:
+    drawing = chart(Line("a", np.arange(4.0), np.array([0.0, -0.5, 20.0, 38.0]), "#000"))
+    places = [y for _, y in points(drawing.find("path").get("d"))]  # type: ignore[union-attr,arg-type]
+    assert "−10" not in {t.text for t in drawing.findall("text")}
+    base = float(drawing.find("line[@class='base']").get("y1", "nan"))  # type: ignore[union-attr]
+    assert places[0] == pytest.approx(base, abs=0.1)
+    assert base < places[1] <= HEIGHT - 46 + 0.1
+    far = chart(Line("a", np.arange(3.0), np.array([0.0, -8.0, 38.0]), "#000"))
+    assert "−10" in {t.text for t in far.findall("text")}
+
+
 def test_the_axis_shows_the_time_in_which_nothing_was_measured() -> None:
     line = Line("a", np.arange(5.0), np.arange(5.0), "#000")
     (whole,) = [points(chart(line).find("path").get("d"))[-1][0]]  # type: ignore[union-attr,arg-type]

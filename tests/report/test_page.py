@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,8 +13,10 @@ import pytest
 from phagostat.cluster.local import local_executor
 from phagostat.engine.outputs import analysis_job, find_outputs, run_job
 from phagostat.model.errors import StoreError
+from phagostat.report.findings import findings
 from phagostat.report.finished import FinishedOutput
 from phagostat.report.page import write_report
+from phagostat.report.summary import summarise
 from phagostat.settings import profile_settings
 from phagostat.sources import open_source
 from phagostat.store.integrity import differences, read_contents
@@ -211,6 +214,12 @@ def test_a_recording_too_short_for_speeds_says_so(tmp_path: Path) -> None:
     scene = {"tracks": 4, "tracks_kept": 0}
     assert "No speeds of cells" in report_of(tmp_path / "short", [WrittenScene(24, scene=scene)]).words
     assert "No speeds of cells" not in report_of(tmp_path / "long", [WrittenScene(24)]).words
+    output = FinishedOutput(tmp_path / "long")
+    run = summarise(output)
+    unknown = [replace(scene, speeds_um_per_min=np.full(3, np.nan)) for scene in run.scenes]
+    found = [f.text for f in findings(output, replace(run, scenes=tuple(unknown))) if f.title == "No speeds of cells"]
+    assert len(found) == 1
+    assert "tracking.lag_min" in found[0]
 
 
 def test_runs_of_unused_frames_are_listed_with_their_reason(tmp_path: Path) -> None:
