@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,6 +17,7 @@ from phagostat.engine.columns import TABLES
 from phagostat.engine.outputs import find_outputs
 from phagostat.model.acquisition import ChannelRole
 from phagostat.model.errors import SettingsError, StoreError
+from phagostat.report import gif
 from phagostat.report.ctc import LAYOUTS, CtcLayout, tracks_of, write_ctc
 from phagostat.report.destinations import MARK, check_free, check_outside_outputs, whole_folder, write_mark
 from phagostat.report.finished import FinishedOutput
@@ -29,9 +29,6 @@ from phagostat.store.manifest import package_version
 from phagostat.store.seal import read_seal
 
 Progress = Callable[[int, int, str], None]
-
-LARGE_GIF_BYTES: Final = 20_000_000
-"""A GIF of more than this is said to be large: pages and chat programs refuse or stumble over such."""
 
 
 @dataclass(frozen=True)
@@ -258,7 +255,7 @@ def _write(output: FinishedOutput, unit: _Unit, progress: Progress) -> Exported:
         files = sorted(path for path in unit.path.rglob("*") if path.is_file() and path.name != MARK)
     size = sum(path.stat().st_size for path in files)
     notes = unit.notes if files else (*unit.notes, f"there are no {unit.label}: no frame has any")
-    if unit.path.suffix == ".gif" and size > LARGE_GIF_BYTES:
+    if unit.path.suffix == ".gif" and size > gif.LARGE_BYTES:
         remedy = "--every 2, --frames or a smaller --width-px make it smaller, MP4 and WebP far smaller"
         notes += (f"the {unit.label} has {size / 1e6:.0f} MB, which is much for a GIF: {remedy}",)
     return Exported(output.name, unit.kind, unit.path, len(files), size, notes)

@@ -7,6 +7,7 @@ References
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable
 from functools import cache
@@ -21,7 +22,12 @@ from scipy.spatial import KDTree
 from phagostat.report.overlays import AGGREGATES, CELLS, FILL, REJECTED, WHITE, Colour, Picture
 
 DEFAULT_WIDTH_PX: Final = 480
-"""Width where none was asked for, unless the image is smaller."""
+"""Width where none was asked for, unless the image is smaller or the movie long."""
+LEAST_DEFAULT_WIDTH_PX: Final = 200
+EXPECTED_BYTES_PER_PX: Final = 0.7
+"""Of a pixel in a frame: 0.6 of real phase contrast, 0.7 of simulated, at 480 px."""
+LARGE_BYTES: Final = 20_000_000
+"""Pages and chat programs refuse GIFs of more, or stumble over them."""
 MAX_WIDTH_PX: Final = 1024
 """The format codes noise badly: a wider movie of hundreds of frames would be too large for what shows GIFs."""
 MAX_FPS: Final = 50.0
@@ -33,6 +39,21 @@ TRANSPARENT: Final = COLOURS - 1
 """Index that leaves what is shown as it is."""
 _BITS: Final = 7
 _KEEP: Final = 1  # disposal method: the next frame is drawn over this one
+
+
+def default_width_px(shape_yx: tuple[int, int], n_frames: int) -> int:
+    """Width of a GIF that nothing was said of: so that it is expected to stay below :data:`LARGE_BYTES`.
+
+    Parameters
+    ----------
+    shape_yx
+        Height and width of the images.
+    n_frames
+        How many are shown.
+    """
+    height, width = shape_yx
+    room = math.sqrt(LARGE_BYTES / (EXPECTED_BYTES_PER_PX * max(n_frames, 1)) * width / height)
+    return min(width, DEFAULT_WIDTH_PX, max(LEAST_DEFAULT_WIDTH_PX, int(room)))
 
 
 def write_gif(path: Path, picture: Callable[[int], Picture], n_frames: int, fps: float) -> None:

@@ -15,8 +15,8 @@ from PIL import Image
 from phagostat.model.errors import SettingsError, StoreError
 from phagostat.report.destinations import whole_file
 from phagostat.report.finished import FinishedOutput
-from phagostat.report.gif import DEFAULT_WIDTH_PX, MAX_WIDTH_PX, write_gif
 from phagostat.report.gif import MAX_FPS as MAX_GIF_FPS
+from phagostat.report.gif import MAX_WIDTH_PX, default_width_px, write_gif
 from phagostat.report.overlays import Picture, check_width, overlay_frame
 from phagostat.report.selection import MOVIE_KINDS
 
@@ -60,7 +60,7 @@ def write_movie(
         Show every n-th frame only.
     width_px
         Width of the movie; the analysis grid's where None, of a GIF at most
-        :data:`phagostat.report.gif.DEFAULT_WIDTH_PX`. MP4 pads odd sizes by a row or column.
+        :func:`phagostat.report.gif.default_width_px`. MP4 pads odd sizes by a row or column.
     frames
         Those of these frames; all where None.
     registered
@@ -85,7 +85,7 @@ def write_movie(
     if not shown:
         raise SettingsError("no frames are left for a movie", where=f"{output.path} scene {scene}", found="none")
     if encode is write_gif and width_px is None:
-        width_px = min(output.scene(scene).shape_yx[1], DEFAULT_WIDTH_PX)
+        width_px = default_width_px(output.scene(scene).shape_yx, len(shown))
 
     def picture(position: int) -> Picture:
         drawn = overlay_frame(output, scene, shown[position], registered=registered, width_px=width_px, legend=True)

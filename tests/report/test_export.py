@@ -14,7 +14,7 @@ import tifffile
 from phagostat.engine.columns import TABLES
 from phagostat.model.acquisition import ChannelRole
 from phagostat.model.errors import SettingsError, StoreError
-from phagostat.report import destinations, export
+from phagostat.report import destinations, export, gif
 from phagostat.report.destinations import whole_file, whole_folder
 from phagostat.report.export import KINDS, ExportOptions, export_output
 from phagostat.report.finished import FinishedOutput
@@ -57,11 +57,11 @@ def everything(tracked, tmp_path_factory):
 
 
 def test_a_large_gif_is_said_to_be_large(tracked, tmp_path, monkeypatch):
-    gif = ExportOptions(movie_suffixes=(".gif",), width_px=64)
-    (small,) = export_output(tracked, tmp_path / "a", kinds=("movie",), options=gif, scenes=(0,))
+    small_gif = ExportOptions(movie_suffixes=(".gif",), width_px=64)
+    (small,) = export_output(tracked, tmp_path / "a", kinds=("movie",), options=small_gif, scenes=(0,))
     assert small.notes == ()
-    monkeypatch.setattr(export, "LARGE_GIF_BYTES", 100)
-    (large,) = export_output(tracked, tmp_path / "b", kinds=("movie",), options=gif, scenes=(0,))
+    monkeypatch.setattr(gif, "LARGE_BYTES", 100)
+    (large,) = export_output(tracked, tmp_path / "b", kinds=("movie",), options=small_gif, scenes=(0,))
     assert large.path.is_file()
     assert "--every 2" in large.notes[0]
 

@@ -137,6 +137,9 @@ def test_a_gif_has_its_own_limits(output, tmp_path):
         assert opened.info["loop"] == 0
         opened.seek(1)
         assert opened.info["duration"] == 30  # ms: 33 cannot be said
+    assert gif.default_width_px((1024, 1024), 10) == 480
+    assert 300 < gif.default_width_px((1024, 1024), 210) < 400
+    assert gif.default_width_px((1024, 1024), 5000) == gif.LEAST_DEFAULT_WIDTH_PX
 
 
 def test_a_gif_keeps_to_its_greys_and_marks_however_long_it_runs(tmp_path):
