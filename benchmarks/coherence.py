@@ -214,8 +214,10 @@ def interval(values: NDArray[np.float64]) -> tuple[float, float]:
     return float(values.mean()), float(half)
 
 
-def differences(records: list[Record], figure: Figure, variant: tuple[int, float]) -> NDArray[np.float64]:
-    """Of a variant against single frames, seed by seed: the mean over its movies in which both have the figure."""
+def differences(
+    records: list[Record], figure: Figure, variant: tuple[int, float], base: tuple[int, float] = SINGLE
+) -> NDArray[np.float64]:
+    """Of a variant against another, seed by seed: the mean over its movies in which both have the figure."""
     values: dict[tuple[Any, ...], dict[tuple[int, float], float]] = {}
     for record in records:
         value = figure.of(record)
@@ -224,8 +226,8 @@ def differences(records: list[Record], figure: Figure, variant: tuple[int, float
             values.setdefault(movie, {})[record["window"], record["probability"]] = value
     by_seed: dict[Any, list[float]] = {}
     for (seed, *_), mine in values.items():
-        if variant in mine and SINGLE in mine:
-            by_seed.setdefault(seed, []).append(mine[variant] - mine[SINGLE])
+        if variant in mine and base in mine:
+            by_seed.setdefault(seed, []).append(mine[variant] - mine[base])
     return np.array([np.mean(both) for both in by_seed.values()], np.float64)
 
 
@@ -238,37 +240,44 @@ def said(mean: float, half: float, better: int) -> str:
 
 
 def table(
-    records: list[Record], variants: list[tuple[int, float]], *, figures: Sequence[Figure] = FIGURES
+    records: list[Record],
+    variants: list[tuple[int, float]],
+    *,
+    figures: Sequence[Figure] = FIGURES,
+    base: tuple[int, float] = SINGLE,
 ) -> list[str]:
     """Lines of a table: figure by figure, speed by speed, and all speeds together."""
-    others = [variant for variant in variants if variant != SINGLE]
+    others = [variant for variant in variants if variant != base]
     heads = [f"{w} frames" + (f", {p:g}" if p != SINGLE[1] else "") for w, p in others]
-    lines = ["| figure | speed | single frame | " + " | ".join(heads) + " |", "|---" * (3 + len(heads)) + "|"]
+    lines = [
+        f"| figure | speed | {'single frame' if base == SINGLE else f'{base[0]} frames'} | " + " | ".join(heads) + " |",
+        "|---" * (3 + len(heads)) + "|",
+    ]
     speeds = sorted({r["speed"] for r in records})
     groups = {f"{speed:g}": [r for r in records if r["speed"] == speed] for speed in speeds}
     if len(speeds) > 1:
         groups["all"] = records
     for figure in figures:
         for speed, mine in groups.items():
-            single = [figure.of(r) for r in mine if (r["window"], r["probability"]) == SINGLE]
+            single = [figure.of(r) for r in mine if (r["window"], r["probability"]) == base]
             known = [value for value in single if value is not None]
             if not known or not any(figure.of(r) for r in mine):  # as of kept tracks in movies that are too short
                 continue
             cells = [f"{np.mean(known):.3f}"]
             for variant in others:
-                values = differences(mine, figure, variant)
+                values = differences(mine, figure, variant, base)
                 cells.append(said(*interval(values), figure.better) if len(values) else "-")
             lines.append(f"| {figure.label} | {speed} | " + " | ".join(cells) + " |")
     return lines
 
 
-def summary(records: list[Record], variants: list[tuple[int, float]]) -> list[str]:
-    """For each speed in how many figures a variant is better or worse than single frames."""
-    others = [variant for variant in variants if variant != SINGLE]
+def summary(records: list[Record], variants: list[tuple[int, float]], base: tuple[int, float]) -> list[str]:
+    """For each speed in how many figures a variant is better or worse than another."""
+    others = [variant for variant in variants if variant != base]
     lines = []
     for speed in sorted({r["speed"] for r in records}):
         mine = [r for r in records if r["speed"] == speed]
-        singles = [r for r in mine if (r["window"], r["probability"]) == SINGLE]
+        singles = [r for r in mine if (r["window"], r["probability"]) == base]
         step, lag = (
             np.mean(
                 [r[f"true_{name}_speed_um_per_min"] for r in singles if r[f"true_{name}_speed_um_per_min"]] or np.nan
@@ -279,7 +288,7 @@ def summary(records: list[Record], variants: list[tuple[int, float]]) -> list[st
         for window, probability in others:
             n = {1: 0, -1: 0}
             for figure in FIGURES:
-                values = differences(mine, figure, (window, probability))
+                values = differences(mine, figure, (window, probability), base)
                 if len(values) > 1:
                     mean, half = interval(values)
                     if abs(mean) > half:
@@ -313,13 +322,14 @@ def main() -> None:
     parser.add_argument("--records", type=Path, help="folder in which every movie's records are kept")
     parser.add_argument("--movies", type=Path, help="folder in which the movies are kept")
     parser.add_argument("--json", type=Path, help="write all records into this file")
+    parser.add_argument("--against", type=int, default=1, metavar="FRAMES", help="window that the others differ from")
     parser.add_argument("--brief", action="store_true", help="of each condition and mode only what decides")
     parser.add_argument("--table", type=Path, metavar="FOLDER", help="only print what this folder of records holds")
     options = parser.parse_args()
     if options.table:
         about, records = read_records(options.table)
         print(about)
-        print_tables(records, brief=options.brief)
+        print_tables(records, brief=options.brief, against=options.against)
         return
     commit = subprocess.run(
         ["git", "rev-parse", options.commit], capture_output=True, text=True, check=True
@@ -333,23 +343,24 @@ def main() -> None:
     print(f"seeds of {commit}, {options.seeds} of them; package {kept.about['package']}; {options.size} px, ", end="")
     print(f"{options.frames} frames", flush=True)
     records = collect(kept, commit, variants, options)
-    print_tables(records, brief=options.brief)
+    print_tables(records, brief=options.brief, against=options.against)
     if options.json:
         options.json.write_text(json.dumps({"about": kept.about, "records": records}, indent=1), "utf-8")
 
 
-def print_tables(records: list[Record], *, brief: bool) -> None:
+def print_tables(records: list[Record], *, brief: bool, against: int) -> None:
     """A table for each condition and mode, and one over all of them."""
     variants = list(dict.fromkeys((r["window"], r["probability"]) for r in records))
+    base = (against, SINGLE[1])
     groups = dict.fromkeys((r["condition"], r["mode"]) for r in records)
     order = list(CONDITIONS)
     for condition, mode in sorted(groups, key=lambda group: (order.index(group[0]), group[1] != "synthetic")):
         mine = [r for r in records if (r["condition"], r["mode"]) == (condition, mode)]
-        lines = [] if brief else [*summary(mine, variants), ""]
-        lines += table(mine, variants, figures=[f for f in FIGURES if f.label in BRIEF] if brief else FIGURES)
-        print("\n".join(["", f"{condition}, {mode}", *lines]))
+        lines = [] if brief else [*summary(mine, variants, base), ""]
+        figures = [f for f in FIGURES if f.label in BRIEF or not brief]
+        print("\n".join(["", f"{condition}, {mode}", *lines, *table(mine, variants, figures=figures, base=base)]))
     print("\nall conditions and modes: of each seed the mean of its movies\n")
-    print("\n".join(table(records, variants)))
+    print("\n".join(table(records, variants, base=base)))
 
 
 def collect(kept: Records, commit: str, variants: list[tuple[int, float]], options: Any) -> list[Record]:
