@@ -248,7 +248,7 @@ def table(
 ) -> list[str]:
     """Lines of a table: figure by figure, speed by speed, and all speeds together."""
     others = [variant for variant in variants if variant != base]
-    heads = [f"{w} frames" + (f", {p:g}" if p != SINGLE[1] else "") for w, p in others]
+    heads = [f"{w} frame{'s' * (w > 1)}" + (f", {p:g}" if p != SINGLE[1] else "") for w, p in others]
     lines = [
         f"| figure | speed | {'single frame' if base == SINGLE else f'{base[0]} frames'} | " + " | ".join(heads) + " |",
         "|---" * (3 + len(heads)) + "|",
