@@ -202,27 +202,28 @@ def cell_instances(
         If there are more cells than a label image can number.
     """
     cut = grey_cut(min_probability)
+    n_seeds = int(seeds.max(initial=0))
+    if n_seeds <= MAX_LABELS:  # the less memory the flood jumps about in, the better
+        seeds = seeds.astype(np.uint16, copy=False)
     probability, seeds = np.ascontiguousarray(probability), np.ascontiguousarray(seeds)
     grown, level = spread(probability, seeds, cut=cut, connectivity=connectivity)
-    n_seeds = int(seeds.max(initial=0))
     largest = n_seeds
-    left = _left(level)
-    if left.any():
-        own = label_seeds(
-            (probability > grey_cut(seed_probability)) & left.view(np.bool_),
+    left = level != CLOSED
+    rows = np.flatnonzero(left.any(axis=1))
+    if rows.size:
+        if n_seeds + int(np.count_nonzero(left)) > np.iinfo(grown.dtype).max:
+            grown = grown.astype(np.int32)
+        first, last = int(rows[0]) - 1, int(rows[-1]) + 1  # with a margin
+        largest += _grow_unseeded(
+            probability[first : last - 1],
+            grown[first : last + 1],
+            level[first : last + 1],
+            offset=n_seeds,
+            seed_cut=grey_cut(seed_probability),
             pixel_size_um=pixel_size_um,
-            min_area_um2=min_seed_area_um2,
+            min_seed_area_um2=min_seed_area_um2,
             connectivity=connectivity,
         )
-        if own.n:
-            grown = _wide_enough(grown, n_seeds + own.n)
-            plant(own.labels, grown, level, offset=n_seeds)
-            spread_on(probability, grown, level, connectivity=connectivity)
-        parts = label_components(_left(level), connectivity=connectivity, what="cells", remedy=_REMEDY)
-        largest = n_seeds + own.n + parts.n
-        if parts.n:
-            grown = _wide_enough(grown, largest)
-            plant(parts.labels, grown, level, offset=n_seeds + own.n)
     labels = np.zeros(probability.shape, np.uint16)
     number = np.zeros(largest + 1, np.int32)
     first_labels = np.zeros(MAX_LABELS + 1, np.int32)
@@ -238,14 +239,32 @@ def cell_instances(
     return CellInstances(labels, incoherent, int(np.count_nonzero(outside)))
 
 
-def _left(level: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Foreground that no label has reached."""
-    left: NDArray[np.uint8] = (level[1:-1, 1:-1] != CLOSED).view(np.uint8)
-    return left
-
-
-def _wide_enough(labels: NDArray[np.integer], largest: int) -> NDArray[np.integer]:
-    return labels if largest <= np.iinfo(labels.dtype).max else labels.astype(np.int32)
+def _grow_unseeded(
+    probability: NDArray[np.uint8],
+    grown: NDArray[np.integer],
+    level: NDArray[np.uint8],
+    *,
+    offset: int,
+    seed_cut: int,
+    pixel_size_um: float,
+    min_seed_area_um2: float,
+    connectivity: Connectivity,
+) -> int:
+    """Give labels beyond ``offset``, in place, to components that no seed has reached; tells how many."""
+    left = (level[1:-1, 1:-1] != CLOSED).view(np.uint8)
+    own = label_seeds(
+        (probability > seed_cut) & left.view(np.bool_),
+        pixel_size_um=pixel_size_um,
+        min_area_um2=min_seed_area_um2,
+        connectivity=connectivity,
+    )
+    if own.n:
+        plant(own.labels, grown, level, offset=offset)
+        spread_on(probability, grown, level, connectivity=connectivity)
+        left = (level[1:-1, 1:-1] != CLOSED).view(np.uint8)
+    parts = label_components(left, connectivity=connectivity, what="cells", remedy=_REMEDY)
+    plant(parts.labels, grown, level, offset=offset + own.n)
+    return own.n + parts.n
 
 
 @compiled
