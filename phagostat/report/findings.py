@@ -87,6 +87,7 @@ def _of_scenes(run: RunSummary) -> Iterator[Finding]:
         more = f"; and {len(rejected) - NAMED} more" if len(rejected) > NAMED else ""
         them = ("It is drawn dashed and is", "They are drawn dashed and are")[len(rejected) > 1]
         kept = f"{them} left out of the means." if run.accepted else (
+            "Read its figures with care." if total == 1 else
             "Since no scene keeps to the criteria, the means below are over all scenes: read them with care."
         )  # fmt: skip
         verb = "is" if total == 1 or len(rejected) == 1 else "are"
@@ -145,7 +146,8 @@ def _early_ends(run: RunSummary) -> Iterator[Finding]:
         "caution",
         f"{_of(len(early), len(run.averaged), 'scene')} {'ends' if len(early) == 1 else 'end'} early",
         f"The last frame that is used was taken long before the end of the recording, {run.duration_min:.0f} min "
-        f"({said}{more}). “Last” values are of that time: compare scenes at a time that all of them reach.",
+        f"({said}{more}). “Last” values are of that time"
+        + ("." if len(run.scenes) == 1 else ": compare scenes at a time that all of them reach."),
     )
 
 
