@@ -164,8 +164,9 @@ def _surveyed(movie: Movie, root: Path, **values) -> dict[str, tuple[int, int]]:
 CHANGES = {
     "larger aggregates only": (
         {"aggregates": {"min_area_um2": 3.0}},
-        # of frames without aggregates nothing has changed, and so nothing that reads them
-        {"aggregates": N_FRAMES, "territories": N_MEASURED, "overlaps": N_MEASURED, "eaten": 2, "fates": 2},
+        # of frames without aggregates nothing has changed, and so nothing that reads them; territories read the
+        # setting themselves
+        {"aggregates": N_FRAMES, "territories": N_FRAMES, "overlaps": N_MEASURED, "eaten": 2, "fates": 2},
     ),
     "another grey level": ({"normalisation": {"aggregates_high_percentile": 99.0}}, {"images": N_FRAMES}),
     "another search radius": (
@@ -208,14 +209,14 @@ def test_a_changed_setting_redoes_what_depends_on_it_and_nothing_else(batch, tmp
 def test_another_reference_frame_redoes_what_reads_it(batch, tmp_path):
     _, layout = analyse(Movie(), tmp_path)
     before = {row["scene"]: row["reference_frame"] for row in read_table(layout.tables, "scenes").to_pylist()}
-    foreseen = _surveyed(Movie(), tmp_path, reference={"candidates": 1})
-    report, _ = analyse(Movie(), tmp_path, reference={"candidates": 1})
+    foreseen = _surveyed(Movie(), tmp_path, reference={"candidates": 1, "patience_frames": 1})
+    report, _ = analyse(Movie(), tmp_path, reference={"candidates": 1, "patience_frames": 1})
     after = {row["scene"]: row["reference_frame"] for row in read_table(layout.tables, "scenes").to_pylist()}
     assert after == {0: 0, 1: 0}
     assert report.computed == ALL
     assert foreseen["reference"] == (2, 2)
     assert all(least <= report.computed.get(step, 0) <= most for step, (least, most) in foreseen.items())
-    fresh, other = analyse(Movie(), tmp_path / "fresh", reference={"candidates": 1})
+    fresh, other = analyse(Movie(), tmp_path / "fresh", reference={"candidates": 1, "patience_frames": 1})
     assert fresh.computed == ALL
     assert differences(layout, other) == []
     assert before != after

@@ -22,7 +22,7 @@ from phagostat.store.layout import Layout
 from phagostat.store.tables import read_table
 
 SIDE_PX, N_FRAMES, BLURRED, WITHOUT_CELLS = 768, 9, 4, 7
-WINDOW = 5
+WINDOW = profile_settings().coherence.window_frames
 PATH = [(0.0, 0.0), (5.2, -3.4), (-6.1, 8.7), (0.0, 1.0), (3.0, 3.0), (-9.0, 2.5), (1.0, 0.0), (2.0, 2.0), (4.0, 0.5)]
 
 
@@ -122,9 +122,10 @@ def test_a_flipped_verdict_redoes_the_windows_with_its_frame_alone(movie, batch,
     first = max(0, BLURRED - WINDOW + 1)
     movies = dict.fromkeys(("tracks", "track_features", "eaten", "fates"), 1)
     assert computed == {"cells": BLURRED - first + 1} | movies
-    # its chunk is there now; those of frames after it were left alone
+    # its chunk is there now; those of frames whose windows do not hold it were left alone
     after = written(layout)
-    assert {name for name, when in after.items() if before.get(name) == when} == {"5", "6", "8"}
+    untouched = {t for t in range(N_FRAMES) if not first <= t <= BLURRED and t != WITHOUT_CELLS}
+    assert {int(name) for name, when in after.items() if before.get(name) == when} == untouched
 
 
 def test_every_cell_of_the_table_is_in_the_label_image(batch):
