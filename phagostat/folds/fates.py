@@ -91,6 +91,8 @@ def aggregate_fates(state: LedgerState, options: FateOptions | None = None) -> F
         return Fates(frames, whole, empty, empty, empty > 0, fate, none, none, none)
     seen = np.stack([entry.area_um2 for entry in used])
     in_view = np.isfinite(seen)
+    light = np.stack([entry.light for entry in used]) / np.maximum(state.reference.light, 1e-9)
+    seen = _with_spread(seen, whole, light)
     home = _without_dips(_carried_forward(seen, whole), whole, limits)
     movement = find_movement(state, home, limits)
     elsewhere = movement.elsewhere_um2
@@ -113,6 +115,18 @@ def aggregate_fates(state: LedgerState, options: FateOptions | None = None) -> F
     fate[state.reference.censored] = Fate.CENSORED
     name = np.append(frames, -1)
     return Fates(frames, whole, area, elsewhere, in_view, fate, name[detached], name[gone], name[changed])
+
+
+def _with_spread(left: Floats, whole: Floats, light: Floats) -> Floats:
+    """Areas with what is out of focus: its pixels are darker, but its light is still around its place.
+
+    Light of what was taken stays for a moment as well; only what lasts over three frames counts.
+    """
+    lasting = light.copy()
+    lasting[1:] = np.fmin(lasting[1:], light[:-1])
+    lasting[:-1] = np.fmin(lasting[:-1], light[1:])
+    spread = np.clip(lasting - 0.05, 0, 1) * whole
+    return np.where(spread > left + 0.1 * whole, spread, left)
 
 
 def _passing(state: LedgerState, area: Floats, limits: FateOptions) -> NDArray[np.bool_]:

@@ -27,6 +27,8 @@ SURVIVAL = np.dtype(
 _MOST_PIXELS = 20_000  # that the focus of a frame is told from
 _ROUNDS = 5
 _MOST_PEAKS = 4096
+_WHOLE_PX = 20  # how far an aggregate is looked for over its own place
+_LARGE_PX = 100  # smaller ones are soon clear of their place
 _LEAST_MATCH = 0.4  # of what is gone, the share that must show at one place
 _LOSSY = 0.85  # of which less than this share is left, the rest is looked for
 _LEAST_AREA_PX = 4.0  # smaller ones have no shape
@@ -251,6 +253,7 @@ def measure_survival(
         )  # fmt: skip
         moved = _found_elsewhere(
             come, peaks, reference.flat, reference.start, reference.weight, expected, there, lossy,
+            reference.plane, reference.territory, reference.place, left / np.maximum(area * shown, 1e-9),
             shift_y, shift_x, search_px, least_step_px,
         )  # fmt: skip
         table["moved_px"][lossy] = moved[:, 0]
@@ -383,6 +386,10 @@ def _found_elsewhere(  # noqa: PLR0912, PLR0915, PLR0917 - compiled loops take a
     expected: NDArray[np.float64],
     there: NDArray[np.float64],
     lossy: NDArray[np.intp],
+    plane: NDArray[np.float32],
+    territory: NDArray[np.uint16],
+    place: NDArray[np.int32],
+    left_share: NDArray[np.float64],
     shift_y: float,
     shift_x: float,
     search_px: int,
@@ -409,6 +416,38 @@ def _found_elsewhere(  # noqa: PLR0912, PLR0915, PLR0917 - compiled loops take a
             continue
         anchor_y, anchor_x = flat[anchor] // width, flat[anchor] % width
         stride, coarse = max(1, (last - first) // 160), max(1, (last - first) // 12)
+        # All of it by less than its width, over its own place: what it left, and nothing else, is missing.
+        whole, whole_y, whole_x, whole_light = 0.0, 0, 0, 0.0
+        for dy in range(-_WHOLE_PX, _WHOLE_PX + 1) if left_share[owner] > 0.02 and last - first > _LARGE_PX else range(0):
+            for dx in range(-_WHOLE_PX, _WHOLE_PX + 1):
+                if dy * dy + dx * dx < least_step_px * least_step_px:
+                    continue
+                for step in (coarse, stride):
+                    fitting, looked_at, light, wanted = 0.0, 0.0, 0.0, 0.0
+                    for i in range(first, last, step):
+                        y, x = flat[i] // width + dy, flat[i] % width + dx
+                        if y < 0 or x < 0 or y >= height or x >= width:
+                            continue
+                        now = come[y, x]
+                        at = place[y, x]
+                        if at >= first and at < last:
+                            now += expected[at] * there[at]
+                        elif at < 0 and territory[y, x] == owner + 1:
+                            now += plane[y, x] * left_share[owner]
+                        looked_at += weight[i]
+                        if looked_at > 3 and fitting == 0:  # the first few do not fit, nor will the rest
+                            break
+                        if abs(now / expected[i] - 1) < 0.35:
+                            fitting += weight[i]
+                            light += now
+                            wanted += expected[i]
+                    if fitting < 0.6 * looked_at:
+                        break
+                if fitting >= 0.6 * looked_at and fitting / max(looked_at, 1e-9) > whole:
+                    whole, whole_y, whole_x, whole_light = fitting / looked_at, dy, dx, light / max(wanted, 1e-9)
+        if whole > 0.85:
+            found[k, 0], found[k, 1], found[k, 2], found[k, 3] = lost_area, whole_y, whole_x, whole_light
+            continue
         best, best_y, best_x, best_light = 0.0, 0, 0, 0.0
         for peak in range(-1, len(peaks)):
             if peak < 0:
@@ -424,6 +463,8 @@ def _found_elsewhere(  # noqa: PLR0912, PLR0915, PLR0917 - compiled loops take a
                     # a few pixels tell that it is not here
                     fitting, looked_at = 0.0, 0.0
                     for i in range(first + coarse // 2, last, coarse):
+                        if looked_at > 3 and fitting == 0:
+                            break
                         y, x = flat[i] // width + dy, flat[i] % width + dx
                         if y < 0 or x < 0 or y >= height or x >= width:
                             continue
