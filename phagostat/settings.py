@@ -76,8 +76,8 @@ class ReferenceSettings(_Group):
 
     rule: Literal["sharpest", "first"] = Field(
         default="sharpest",
-        description="'sharpest': the sharpest usable frame of the first candidates (the next ones, if none is "
-        "usable); 'first': the first frame, whatever it is",
+        description="'sharpest': the first usable frame about as sharp as the sharpest of the first candidates (the "
+        "next ones, if none is usable); 'first': the first frame, whatever it is",
         source=f"{DEFAULT_SOURCE}; paper: first",
     )
     candidates: int = Field(default=5, ge=1, unit="frames", description="how many frames are looked at together")

@@ -52,7 +52,7 @@ FRAME_COLUMNS = (
     Column("median_counts", _FLOAT, "counts", "median of the aggregate channel"),
     Column("high_counts", _FLOAT, "counts", "99.9 percentile of the aggregate channel"),
     Column("saturated_fraction", _FLOAT, "", "share of saturated pixels of the aggregate channel"),
-    Column("background_counts", _FLOAT, "counts", "background level of the aggregate channel"),
+    Column("background_counts", _FLOAT, "counts", "background level of the aggregate channel under an even lamp"),
     Column("bleaching_factor", _FLOAT, "", "brightness of untouched aggregates against the reference frame"),
     Column("bleaching_aggregates", _INT, "", "number of aggregates that agree on it"),
     Column("threshold_counts", _FLOAT, "counts", "threshold above background that was used in this frame"),
@@ -246,7 +246,7 @@ FATE_COLUMNS = (
            "other tables included"),
     Column("glass_y_um", _FLOAT, "um", "where it lies in the reference frame"),
     Column("glass_x_um", _FLOAT, "um", "same, along x"),
-    Column("reference_area_um2", _FLOAT, "um2", "its area, over frames around the reference frame"),
+    Column("reference_area_um2", _FLOAT, "um2", "its area in the reference frame, pixels on the outline counted in part"),
     Column("area_left_um2", _FLOAT, "um2", "what is left of it in the last used frame"),
     Column("fate", _TEXT, "", "kept, moved, eaten, partly eaten, detached, passing (light in a cell on its way), or "
            "censored: cut by the border, or no longer in view"),

@@ -418,7 +418,9 @@ def _found_elsewhere(  # noqa: PLR0912, PLR0915, PLR0917 - compiled loops take a
         stride, coarse = max(1, (last - first) // 160), max(1, (last - first) // 12)
         # All of it by less than its width, over its own place: what it left, and nothing else, is missing.
         whole, whole_y, whole_x, whole_light = 0.0, 0, 0, 0.0
-        for dy in range(-_WHOLE_PX, _WHOLE_PX + 1) if left_share[owner] > 0.02 and last - first > _LARGE_PX else range(0):
+        for dy in (
+            range(-_WHOLE_PX, _WHOLE_PX + 1) if left_share[owner] > 0.02 and last - first > _LARGE_PX else range(0)
+        ):
             for dx in range(-_WHOLE_PX, _WHOLE_PX + 1):
                 if dy * dy + dx * dx < least_step_px * least_step_px:
                     continue
