@@ -216,8 +216,8 @@ TRACK_COLUMNS = (
     Column("displacement_um", _FLOAT, "um", "distance from the first to the last place"),
     Column("movement_um", _FLOAT, "um", "sum of all steps"),
     Column("mean_speed_um_per_min", _FLOAT, "um/min", "movement over duration; steps of one frame measure jitter too"),
-    Column("lag_speed_um_per_min", _FLOAT, "um/min", "mean distance between sights 10 min apart (tracking.lag_min), "
-           "over that time"),
+    Column("lag_speed_um_per_min", _FLOAT, "um/min", "mean distance between sights 10 min apart (tracking.lag_min, "
+           "rounded to whole intervals), over that time"),
     Column("msd_um2", _FLOAT, "um2", "mean of that distance squared"),
     Column("jitter_um2", _FLOAT, "um2", "the part of it that does not grow with time"),
     Column("corrected_msd_um2", _FLOAT, "um2", "without that part"),

@@ -198,7 +198,7 @@ ANALYSIS_STEPS: tuple[Step, ...] = (
     ),
     Step(
         "track_features",
-        1,
+        2,
         Scope.MOVIE,
         needs=("cells", "tracks"),
         settings=lambda _: ("tracking.min_duration_min", "tracking.lag_min"),

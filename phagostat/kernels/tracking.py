@@ -232,7 +232,8 @@ def track_features(
     min_duration_min : float
         Shortest track that is kept.
     lag_min : float
-        Lag at which speed and mean squared displacement are taken.
+        Lag at which speed and mean squared displacement are taken: the whole number of typical steps nearest to it, at
+        least one.
 
     Returns
     -------
@@ -260,6 +261,7 @@ def track_features(
     ends = np.append(starts, order.size)[1:]
     table = np.zeros(numbers.size, TRACK_FEATURES)
     step_min = _typical_step(track[order], time_min[order])
+    lag_min = max(round(lag_min / step_min), 1) * step_min if np.isfinite(step_min) else lag_min
     for row, number, begin, end in zip(table, numbers, starts, ends, strict=True):
         rows = order[begin:end]
         times = time_min[rows]

@@ -229,6 +229,13 @@ def test_measures_of_a_steady_cell() -> None:
     assert not features([(10.0 + 0.6 * t, 20.0) for t in range(50)])["kept"]
 
 
+@pytest.mark.parametrize("minutes", [3.0, 4.0, 7.5, 30.0])
+def test_the_lag_is_a_whole_number_of_intervals(minutes) -> None:
+    row = features([(0.0, 0.5 * minutes * t) for t in range(30)], minutes=minutes)
+    assert row["lag_speed_um_per_min"] == pytest.approx(0.5)
+    assert row["msd_um2"] == pytest.approx((0.5 * minutes * max(round(10 / minutes), 1)) ** 2)
+
+
 def test_a_cell_that_does_not_move_has_speed_zero() -> None:
     row = features([(10.0, 20.0)] * 60)
     for name in ("displacement_um", "movement_um", "mean_speed_um_per_min", "lag_speed_um_per_min", "msd_um2"):
