@@ -246,7 +246,8 @@ FATE_COLUMNS = (
            "other tables included"),
     Column("glass_y_um", _FLOAT, "um", "where it lies in the reference frame"),
     Column("glass_x_um", _FLOAT, "um", "same, along x"),
-    Column("reference_area_um2", _FLOAT, "um2", "its area in the reference frame, pixels on the outline counted in part"),
+    Column("reference_area_um2", _FLOAT, "um2", "its area in the reference frame, pixels on the outline counted in "
+           "part"),
     Column("area_left_um2", _FLOAT, "um2", "what is left of it in the last used frame"),
     Column("fate", _TEXT, "", "kept, moved, eaten, partly eaten, detached, passing (light in a cell on its way), or "
            "censored: cut by the border, or no longer in view"),
