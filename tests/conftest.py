@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# the first call of a loop compiles it, and how fast a machine is, is not what tests say
+settings.register_profile("phagostat", deadline=None)
+settings.load_profile("phagostat")
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from phagostat.kernels.compilation import compiled
 from phagostat.model.records import NAN, BleachingEstimate
 
 # Kernel width of the density of log ratios: the spread that focus jitter and noise leave between aggregates.
@@ -148,37 +149,82 @@ def footprint_ratios(
     if n == 0 or not np.all(np.isfinite(shift_yx_px)):
         return ratios
     white = int(np.iinfo(frame.dtype).max) if white_level_counts is None else white_level_counts
-    height, width = frame.shape
     shift_y, shift_x = shift_yx_px[0] / factor, shift_yx_px[1] / factor
-    whole_y, whole_x = int(np.floor(shift_y)), int(np.floor(shift_x))
-    part_y, part_x = shift_y - whole_y, shift_x - whole_x
-    y, x = footprints.y_px + whole_y, footprints.x_px + whole_x
+    whole = np.array([np.floor(shift_y), np.floor(shift_x)], np.int64)
     # The background is smooth: the nearest pixel will do.
-    ring_y, ring_x = footprints.ring_y_px + round(shift_y), footprints.ring_x_px + round(shift_x)
-    # A shift by whole pixels needs no neighbour on the far side.
-    outside = (y < 0) | (x < 0) | (y + (part_y > 0) >= height) | (x + (part_x > 0) >= width)
-    ring_outside = (ring_y < 0) | (ring_x < 0) | (ring_y >= height) | (ring_x >= width)
-    unusable = np.bincount(footprints.index, outside, n) + np.bincount(footprints.ring_index, ring_outside, n) > 0
-    inside, ring_inside = ~unusable[footprints.index], ~unusable[footprints.ring_index]
-    index, ring_index = footprints.index[inside], footprints.ring_index[ring_inside]
-    start = y[inside].astype(np.intp) * width + x[inside]
-    flat = frame.ravel()
-    light = np.zeros(start.size)
-    saturated = np.zeros(start.size, np.bool_)
-    for dy, weight_y in ((0, 1 - part_y), (1, part_y)):
-        for dx, weight_x in ((0, 1 - part_x), (1, part_x)):
-            if weight_y * weight_x == 0:
-                continue
-            raw = flat[start + dy * width + dx]
-            saturated |= raw >= white
-            light += weight_y * weight_x * raw
-    unusable |= np.bincount(index, saturated, n) > 0
-    ring_light = flat[ring_y[ring_inside].astype(np.intp) * width + ring_x[ring_inside]]
-    used = np.flatnonzero(~unusable)
-    ring_mean = np.bincount(ring_index, ring_light, n)[used] / np.bincount(ring_index, minlength=n)[used]
-    total = np.bincount(index, light, n)[used] - ring_mean * np.bincount(index, minlength=n)[used]
+    nearest = np.array([round(shift_y), round(shift_x)], np.int64)
+    light, n_pixels = np.zeros(n), np.zeros(n, np.int64)
+    ring_light, n_ring = np.zeros(n), np.zeros(n, np.int64)
+    usable = np.ones(n, np.bool_)
+    plane = np.ascontiguousarray(frame)
+    parts = np.array([shift_y - whole[0], shift_x - whole[1]])
+    _sum_footprints(
+        plane, footprints.y_px, footprints.x_px, footprints.index, whole, parts, white, light, n_pixels, usable
+    )
+    _sum_rings(
+        plane, footprints.ring_y_px, footprints.ring_x_px, footprints.ring_index, nearest, ring_light, n_ring, usable
+    )
+    used = np.flatnonzero(usable)
+    total = light[used] - ring_light[used] / n_ring[used] * n_pixels[used]
     ratios[used] = total / footprints.integrated_counts[used]
     return ratios
+
+
+@compiled
+def _sum_footprints(  # noqa: PLR0917 - compiled loops take arrays and numbers
+    frame: NDArray[np.integer],
+    y_px: NDArray[np.int32],
+    x_px: NDArray[np.int32],
+    index: NDArray[np.intp],
+    whole: NDArray[np.int64],
+    part: NDArray[np.float64],
+    white: int,
+    light: NDArray[np.float64],
+    n_pixels: NDArray[np.int64],
+    usable: NDArray[np.bool_],
+) -> None:
+    """Light in each moved footprint, bilinear between pixels; none is usable that leaves the frame or is saturated."""
+    height, width = frame.shape
+    # a shift by whole pixels needs no neighbour on the far side
+    far_y, far_x = int(part[0] > 0), int(part[1] > 0)
+    for k in range(index.size):
+        i = index[k]
+        y, x = y_px[k] + whole[0], x_px[k] + whole[1]
+        if y < 0 or x < 0 or y + far_y >= height or x + far_x >= width:
+            usable[i] = False
+            continue
+        value = 0.0
+        for dy in range(far_y + 1):
+            weight_y = part[0] if dy else 1 - part[0]
+            for dx in range(far_x + 1):
+                raw = frame[y + dy, x + dx]
+                if raw >= white:
+                    usable[i] = False
+                value += weight_y * (part[1] if dx else 1 - part[1]) * raw
+        light[i] += value
+        n_pixels[i] += 1
+
+
+@compiled
+def _sum_rings(  # noqa: PLR0917 - compiled loops take arrays and numbers
+    frame: NDArray[np.integer],
+    y_px: NDArray[np.int32],
+    x_px: NDArray[np.int32],
+    index: NDArray[np.intp],
+    whole: NDArray[np.int64],
+    light: NDArray[np.float64],
+    n_pixels: NDArray[np.int64],
+    usable: NDArray[np.bool_],
+) -> None:
+    """Light in the ring around each footprint; none is usable whose ring leaves the frame."""
+    height, width = frame.shape
+    for k in range(index.size):
+        y, x = y_px[k] + whole[0], x_px[k] + whole[1]
+        if y < 0 or x < 0 or y >= height or x >= width:
+            usable[index[k]] = False
+        else:
+            light[index[k]] += frame[y, x]
+            n_pixels[index[k]] += 1
 
 
 def bleaching_factor(

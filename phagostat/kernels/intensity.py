@@ -9,13 +9,12 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from phagostat.kernels.compilation import compiled
+
 N_LEVELS = 65536
 """Length of every histogram here: all values of a uint16, of which a uint8 frame uses the first 256."""
 
 Verdict = Literal["ok", "black", "constant", "saturated"]
-
-# cv2.calcHist counts in float32, which is exact up to 2**24.
-_MAX_EXACT_COUNT = 2**24
 
 
 @dataclass(frozen=True)
@@ -90,14 +89,16 @@ def intensity_histogram(frame: NDArray[np.integer]) -> NDArray[np.int64]:
     if frame.dtype not in (np.uint8, np.uint16) or frame.ndim != 2:
         raise TypeError(f"a frame must be two-dimensional, uint8 or uint16, not {frame.ndim}-d {frame.dtype}")
     histogram = np.zeros(N_LEVELS, np.int64)
-    if frame.size == 0:
-        return histogram
-    levels = 256 if frame.dtype == np.uint8 else N_LEVELS
-    rows = max(1, _MAX_EXACT_COUNT // frame.shape[1])
-    for start in range(0, frame.shape[0], rows):
-        counts = cv2.calcHist([frame[start : start + rows]], [0], None, [levels], [0, levels])
-        histogram[:levels] += counts.ravel().astype(np.int64)
+    _count(frame, histogram)
     return histogram
+
+
+@compiled
+def _count(frame: NDArray[np.integer], histogram: NDArray[np.int64]) -> None:
+    height, width = frame.shape
+    for y in range(height):
+        for x in range(width):
+            histogram[frame[y, x]] += 1
 
 
 def percentiles(histogram: NDArray[np.int64], q: ArrayLike) -> NDArray[np.float64]:
