@@ -189,7 +189,7 @@ def test_a_scene_without_a_usable_frame_is_finished_and_said(tmp_path):
     scene = rows(layout, "scenes")[0]
     assert (scene["verdict"], scene["reason"], scene["frames_ok"]) == (
         "unusable",
-        f"none of {LENGTHS[0]} frames can be used",
+        f"none of {LENGTHS[0]} frames can be used: no frame shows cells",
         0,
     )
     assert all(row["scene"] == 1 for row in rows(layout, "cells"))
