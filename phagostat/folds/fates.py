@@ -14,6 +14,9 @@ from phagostat.folds.movement import Movement, find_movement
 
 Floats = NDArray[np.float64]
 
+_SCATTER = 0.05  # of its area: what an aggregate that nobody touches differs from frame to frame is less
+_LEAST_DIP_UM2 = 0.1
+
 
 class Fate(StrEnum):
     """What became of an aggregate by the last used frame."""
@@ -177,7 +180,7 @@ def _without_dips(area: Floats, whole: Floats, limits: FateOptions) -> Floats:
     kept = np.lib.stride_tricks.sliding_window_view(area, length, axis=0).min(axis=2)
     later = np.maximum.accumulate(kept[::-1], axis=0)[::-1]
     level = np.concatenate([later, np.full((length - 1, area.shape[1]), -np.inf)])
-    low = level - area > np.maximum(0.15 * whole, 0.15)
+    low = level - area > np.maximum(_SCATTER * whole, _LEAST_DIP_UM2)
     mended = area.copy()
     for column in np.flatnonzero(low.any(axis=0)):
         borders = np.flatnonzero(np.diff(np.concatenate([[0], low[:, column], [0]])))

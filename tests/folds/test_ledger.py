@@ -157,6 +157,19 @@ def test_a_glow_passing_over_what_was_eaten_does_not_bring_it_back():
     np.testing.assert_allclose(curve.eaten_area_um2[24:], A, atol=1e-9)
 
 
+def test_a_small_loss_that_comes_back_was_not_eaten_and_one_that_stays_was():
+    glass = Glass()
+    glass.add_kept()
+    glass.add(lambda t: 0.87 * A if 15 <= t < 18 else A)  # a neighbour in its clump goes out of focus for a while
+    _, _, curve = told(glass)
+    np.testing.assert_allclose(curve.eaten_area_um2, 0, atol=1e-9)
+    stays = Glass()
+    stays.add_kept()
+    stays.add(lambda t: 0.87 * A if t >= 15 else A)
+    _, _, curve = told(stays)
+    assert curve.eaten_area_um2[-1] == pytest.approx(0.13 * A)
+
+
 def test_what_appears_is_not_counted_against_what_was_eaten():
     glass = Glass()
     glass.add_kept()
