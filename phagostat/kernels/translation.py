@@ -10,7 +10,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from phagostat.kernels.translation_baselines import translation_by_cascade, translation_by_phase
+from phagostat.kernels.translation_baselines import (
+    translation_by_cascade,
+    translation_by_correlation,
+    translation_by_phase,
+)
+from phagostat.kernels.translation_features import translation_by_sift
 from phagostat.kernels.translation_reference import TranslationReference, check_frame, prepare_reference
 from phagostat.kernels.translation_tiles import translation_by_tiles
 from phagostat.model.records import TranslationEstimate
@@ -35,6 +40,8 @@ class TranslationMethod(Protocol):
 METHODS: dict[str, TranslationMethod] = {
     "tiles": translation_by_tiles,
     "cecc": translation_by_cascade,
+    "ecc": translation_by_correlation,
+    "sift": translation_by_sift,
     "phase": translation_by_phase,
 }
 
@@ -58,7 +65,8 @@ def estimate_translation(
     search_radius_px
         Largest shift per axis that is searched for, native pixels; a larger one is a stated failure.
     method
-        A name in `METHODS`: ``tiles`` (default), ``cecc`` (the published cascade), ``phase``.
+        A name in `METHODS`: ``tiles`` (default); to compare with, ``cecc`` (the published cascade), ``ecc`` (one level
+        of it), ``sift`` (key points) and ``phase`` (phase correlation).
     **options
         Keyword options of the method.
 
@@ -76,7 +84,7 @@ def estimate_translation(
     Notes
     -----
     ``tiles`` refuses what it cannot prove: frames that are black, constant, noise, turned, mirrored, from another
-    field or badly blurred. ``cecc`` and ``phase`` return a shift for most of these; they are here to compare with.
+    field or badly blurred. The others return a shift for most of these; they are here to compare with.
 
     The estimate is a function of the two frames and the options: no hint from the frame before, no random numbers,
     nothing that depends on the number of threads.

@@ -1,4 +1,4 @@
-"""Methods to compare with: the published cascade of enhanced correlation maximisations, and phase correlation."""
+"""Methods to compare with: enhanced correlation maximised once or in the published cascade, and phase correlation."""
 
 from __future__ import annotations
 
@@ -59,13 +59,82 @@ def translation_by_cascade(
        efficient quantification of cell phagocytosis in neurodegenerative disease studies", Sci. Rep. 14 (2024) 6482,
        :DOI:`10.1038/s41598-024-56081-7`
     """
-    name = "cecc"
     if largest_kernel_px < 3 or largest_kernel_px % 2 == 0:
         msg = f"largest_kernel_px must be odd and at least 3 (found {largest_kernel_px})"
         raise ValueError(msg)
+    kernels = [max((largest_kernel_px - 1 >> level) + 1 | 1, 3) for level in range(n_kernels)]
+    return _maximised(
+        reference,
+        moving,
+        kernels_px=[*kernels, 1],
+        search_radius_px=search_radius_px,
+        max_iterations=max_iterations,
+        min_increment=min_increment,
+        name="cecc",
+    )
+
+
+def translation_by_correlation(
+    reference: TranslationReference,
+    moving: NDArray[np.uint8] | NDArray[np.uint16],
+    *,
+    search_radius_px: float = 400.0,
+    kernel_px: int = 5,
+    max_iterations: int = 1000,
+    min_increment: float = 1e-4,
+) -> TranslationEstimate:
+    """Estimate a translation by maximising the enhanced correlation coefficient once, from no shift at all.
+
+    Parameters
+    ----------
+    reference, moving
+        As for :func:`phagostat.kernels.translation.estimate_translation`.
+    search_radius_px
+        A larger result is a stated failure; the search itself has no bound.
+    kernel_px
+        Width of the Gaussian kernel that both frames are smoothed by, odd, native pixels; 1 for none.
+    max_iterations
+        Iterations.
+    min_increment
+        The search ends when the correlation grows by less.
+
+    Returns
+    -------
+    TranslationEstimate
+        As :func:`translation_by_cascade` gives it.
+
+    Notes
+    -----
+    One level of the cascade, as OpenCV offers it: it climbs the hill that it stands on, and finds shifts of a few
+    pixels only.
+    """
+    if kernel_px < 1 or kernel_px % 2 == 0:
+        msg = f"kernel_px must be odd and at least 1 (found {kernel_px})"
+        raise ValueError(msg)
+    return _maximised(
+        reference,
+        moving,
+        kernels_px=[kernel_px],
+        search_radius_px=search_radius_px,
+        max_iterations=max_iterations,
+        min_increment=min_increment,
+        name="ecc",
+    )
+
+
+def _maximised(
+    reference: TranslationReference,
+    moving: NDArray[np.uint8] | NDArray[np.uint16],
+    *,
+    kernels_px: list[int],
+    search_radius_px: float,
+    max_iterations: int,
+    min_increment: float,
+    name: str,
+) -> TranslationEstimate:
+    """Maximise the correlation level by level, each starting where the one before ended."""
     warp = np.eye(2, 3, dtype=np.float32)
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, max_iterations, min_increment)
-    kernels = [max((largest_kernel_px - 1 >> level) + 1 | 1, 3) for level in range(n_kernels)]
     template, image = reference.frame.astype(np.float32), moving.astype(np.float32)
     if float(np.ptp(template)) == 0:
         return TranslationEstimate.failure("the reference has no structure to register", method=name)
@@ -73,21 +142,20 @@ def translation_by_cascade(
         return TranslationEstimate.failure("the frame is constant", method=name)
     mask = np.full(image.shape, 255, np.uint8)
     correlation = NAN
-    for kernel in [*kernels, 1]:
+    for kernel in kernels_px:
         try:
             correlation, warp = cv2.findTransformECC(
                 template, image, warp, cv2.MOTION_TRANSLATION, criteria, mask, kernel
             )
         except cv2.error as error:
-            lines = str(error.err if hasattr(error, "err") else error).strip().splitlines()
             return TranslationEstimate.failure(
-                f"the cascade failed at kernel {kernel} px: {lines[0] if lines else 'no reason given'}",
+                f"the correlation could not be maximised at kernel {kernel} px: {error_reason(error)}",
                 method=name,
                 kernel_px=float(kernel),
             )
     shift = float(warp[1, 2]), float(warp[0, 2])
     if not np.isfinite([*shift, correlation]).all():
-        return TranslationEstimate.failure("the cascade diverged", method=name)
+        return TranslationEstimate.failure("the search for the largest correlation diverged", method=name)
     if max(abs(shift[0]), abs(shift[1])) > search_radius_px:
         return TranslationEstimate.failure(
             f"the shift lies outside the search radius of {search_radius_px:g} px", method=name, correlation=correlation
@@ -98,6 +166,12 @@ def translation_by_cascade(
         method=name,
         evidence={"correlation": float(correlation)},
     )
+
+
+def error_reason(error: cv2.error) -> str:
+    """Give what OpenCV says went wrong, in one line."""
+    lines = str(getattr(error, "err", "") or error).strip().splitlines()
+    return lines[0] if lines else "no reason given"
 
 
 def translation_by_phase(
