@@ -296,20 +296,21 @@ def test_the_real_two_channel_time_lapse_to_the_end(call, shared_data, tmp_path)
 
 
 def test_an_interruption_that_comes_where_exceptions_go_nowhere_is_not_lost(monkeypatch):
-    from phagostat import cli, terminal
+    from phagostat import terminal
+    from phagostat.cli import ending
 
-    monkeypatch.setattr(cli, "_asked", [])
+    monkeypatch.setattr(ending, "_asked", [])
     monkeypatch.setattr(signal, "signal", lambda *_: None)
 
     class Passing:
         def __del__(self):
-            cli._stop(signal.SIGINT, sys._getframe())
+            ending._stop(signal.SIGINT, sys._getframe())
 
     passing = Passing()
     del passing
-    assert [stopped.exit_code for stopped in cli._asked] == [130]
-    line = terminal.ProgressLine("x", quiet=True, check=cli._check_stop)
-    with pytest.raises(cli.Stopped):
+    assert [stopped.exit_code for stopped in ending._asked] == [130]
+    line = terminal.ProgressLine("x", quiet=True, check=ending.check_stop)
+    with pytest.raises(ending.Stopped):
         line.simple(1, 2, "x")
-    with pytest.raises(cli.Stopped):
-        cli._stop(signal.SIGTERM, sys._getframe())
+    with pytest.raises(ending.Stopped):
+        ending._stop(signal.SIGTERM, sys._getframe())

@@ -1,0 +1,5 @@
+"""``python -m phagostat.cli``."""
+
+from phagostat.cli import main
+
+main()
