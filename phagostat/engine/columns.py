@@ -73,7 +73,7 @@ _CELL_MEANS = (
     Column("mean_cell_count", _FLOAT, "", "mean number of cells in a frame"),
     Column("mean_cell_area_um2", _FLOAT, "um2", "mean area of a cell in a frame"),
     Column("mean_speed_um_per_min", _FLOAT, "um/min", "mean of the kept tracks' mean speeds: their jitter included"),
-    Column("mean_lag_speed_um_per_min", _FLOAT, "um/min", "mean of the kept tracks' speeds over 10 min"),
+    Column("mean_lag_speed_um_per_min", _FLOAT, "um/min", "mean of the kept tracks' lag speeds (tracking.lag_min)"),
     Column("mean_movement_um", _FLOAT, "um", "mean of the kept tracks' movements"),
 )
 
