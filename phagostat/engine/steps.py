@@ -115,7 +115,7 @@ CELL_NORMALISATION = (
 """Settings of the normalised cell channel."""
 
 ANALYSIS_STEPS: tuple[Step, ...] = (
-    Step("reference", 3, Scope.SCENE, settings=lambda _: ("reference",), facts=("roles", "reduction")),
+    Step("reference", 4, Scope.SCENE, settings=lambda _: ("reference",), facts=("roles", "reduction")),
     Step("threshold", 1, Scope.ACQUISITION, needs=("reference",), settings=_threshold_settings),
     Step(
         "images",
@@ -127,7 +127,7 @@ ANALYSIS_STEPS: tuple[Step, ...] = (
     ),
     Step(
         "measures",
-        2,
+        3,
         Scope.FRAME,
         needs=("reference",),
         settings=_measure_settings,

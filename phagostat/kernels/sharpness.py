@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from phagostat.kernels.bands import Band, laplacian_band, laplacian_noise_gain
+
 # Windows are squares of whole blocks of this many analysis pixels, one at every block: they overlap.
 _BLOCK_PX = 8
 
@@ -104,17 +106,15 @@ def sharpness(
     """
     if min(frame.shape) < window_blocks * _BLOCK_PX:
         return _none("the frame is smaller than a window", float("nan"))
-    blurred = _gaussian(frame.astype(np.float32), fine_sigma_px)
-    fine = cv2.Laplacian(blurred, cv2.CV_32F, ksize=1)
+    fine = laplacian_band(frame, sigma_px=fine_sigma_px, block_px=_BLOCK_PX, halve=True)
     # Smooth already, the frame can be halved before it is smoothed further; a pixel there is two wide, and averaging
     # two adds the variance of a box, a quarter.
     further = float(np.sqrt(coarse_sigma_px**2 - fine_sigma_px**2 - 0.25)) / 2
-    half = _averaged(blurred, 2)
-    coarse = cv2.Laplacian(_gaussian(half, further), cv2.CV_32F, ksize=1, scale=0.25)
+    coarse = laplacian_band(fine.half, sigma_px=further, block_px=_BLOCK_PX // 2, scale=0.25)
     return _band_ratio(
-        _energy(fine, block=_BLOCK_PX),
-        _energy(coarse, block=_BLOCK_PX // 2),
-        noise_gain=_laplacian_noise_gain(fine_sigma_px),
+        fine,
+        coarse,
+        noise_gain=laplacian_noise_gain(fine_sigma_px),
         window_blocks=window_blocks,
         quantile=quantile,
         min_windows=min_windows,
@@ -154,15 +154,14 @@ def focus(
     For an outline of width ``w`` the ratio is ``((w**2 + coarse**2) / (w**2 + fine**2))**1.5``, for a point the
     square of that: an outline in focus gives more than a point that is 2 px out of focus.
     """
-    x = frame.astype(np.float32)
     if min(frame.shape) < window_blocks * _BLOCK_PX:
         return _none("the frame is smaller than a window", float("nan"))
-    fine = cv2.Laplacian(_gaussian(x, fine_sigma_px), cv2.CV_32F, ksize=1)
-    coarse = cv2.Laplacian(_gaussian(x, coarse_sigma_px), cv2.CV_32F, ksize=1)
+    fine = laplacian_band(frame, sigma_px=fine_sigma_px, block_px=_BLOCK_PX)
+    coarse = laplacian_band(frame, sigma_px=coarse_sigma_px, block_px=_BLOCK_PX)
     return _band_ratio(
-        _energy(fine, block=_BLOCK_PX),
-        _energy(coarse, block=_BLOCK_PX),
-        noise_gain=_laplacian_noise_gain(fine_sigma_px),
+        fine,
+        coarse,
+        noise_gain=laplacian_noise_gain(fine_sigma_px),
         window_blocks=window_blocks,
         quantile=quantile,
         min_windows=min_windows,
@@ -171,44 +170,14 @@ def focus(
     )
 
 
-def _gaussian(image: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:
-    size = 2 * int(np.ceil(2.6 * sigma_px)) + 1
-    smooth: NDArray[np.float32] = cv2.GaussianBlur(image, (size, size), sigma_px)
-    return smooth
-
-
-def _averaged(image: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
-    height, width = image.shape[0] // factor, image.shape[1] // factor
-    means: NDArray[np.float32] = cv2.resize(
-        image[: height * factor, : width * factor], (width, height), interpolation=cv2.INTER_AREA
-    )
-    return means
-
-
-def _energy(band: NDArray[np.float32], *, block: int) -> tuple[NDArray[np.float32], float]:
-    """Mean square of a band in blocks, and its variance where only noise is (``band`` is overwritten).
-
-    The variance is that of a Gaussian with the median magnitude of a lattice of pixels, one in each block.
-    """
-    magnitude = float(np.median(np.abs(band[block // 2 :: block, block // 2 :: block])))
-    return _averaged(np.multiply(band, band, out=band), block), (magnitude / 0.6745) ** 2
-
-
-def _laplacian_noise_gain(sigma_px: float) -> float:
-    """Factor from the standard deviation of white noise to that of its smoothed Laplacian."""
-    impulse = np.zeros((33, 33), np.float32)
-    impulse[16, 16] = 1
-    return float(np.linalg.norm(cv2.Laplacian(_gaussian(impulse, sigma_px), cv2.CV_32F, ksize=1)))
-
-
 def _none(reason: str, noise_counts: float) -> Sharpness:
     nan = float("nan")
     return Sharpness(nan, 0, nan, noise_counts, reason)
 
 
 def _band_ratio(
-    fine: tuple[NDArray[np.float32], float],
-    coarse: tuple[NDArray[np.float32], float],
+    fine: Band,
+    coarse: Band,
     *,
     noise_gain: float,
     window_blocks: int,
@@ -217,10 +186,10 @@ def _band_ratio(
     min_fine_signal_to_noise: float,
 ) -> Sharpness:
     """Quantile of the ratio of two bands' energies over windows with structure in the coarse one."""
-    fine_noise_variance, coarse_noise_variance = fine[1], coarse[1]
+    fine_noise_variance, coarse_noise_variance = fine.noise_variance, coarse.noise_variance
     side = (window_blocks, window_blocks)
-    fine_energy = cv2.blur(fine[0], side).astype(np.float64) - fine_noise_variance
-    coarse_energy = cv2.blur(coarse[0], side).astype(np.float64) - coarse_noise_variance
+    fine_energy = cv2.blur(fine.energy, side).astype(np.float64) - fine_noise_variance
+    coarse_energy = cv2.blur(coarse.energy, side).astype(np.float64) - coarse_noise_variance
     noise_counts = float(np.sqrt(fine_noise_variance)) / noise_gain
     # Three standard deviations of noise: below that a window holds none but haze. Without any noise, the least that a
     # grey level can say.
