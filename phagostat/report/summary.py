@@ -278,6 +278,8 @@ class RunSummary:
         Number of reference aggregates by fate; empty without that table.
     results_digest
         Of all results, as the seal states it.
+    totals
+        The row of the table ``acquisition``: sums over the scenes that count.
     """
 
     name: str
@@ -286,6 +288,7 @@ class RunSummary:
     verdict_counts: Mapping[str, Mapping[str, int]]
     fate_counts: Mapping[str, int]
     results_digest: str
+    totals: Mapping[str, Any]
 
     @property
     def measures(self) -> tuple[Measure, ...]:
@@ -384,6 +387,7 @@ def summarise(output: FinishedOutput) -> RunSummary:
         verdict_counts={kind: dict(sorted(count.items())) for kind, count in counts.items()},
         fate_counts=dict(sorted((str(fate), n) for fate, n in fates.items())),
         results_digest=output.seal.log if output.seal is not None else "",
+        totals=(output.table("acquisition").to_pylist() or [{}])[0] if output.has_table("acquisition") else {},
     )
 
 

@@ -147,6 +147,16 @@ def test_results_stand_in_the_table(tmp_path: Path) -> None:
     assert "never-decreasing line" in page.words
 
 
+def test_scenes_that_count_are_summed_as_in_the_table_of_the_acquisition(output_folder: Path, tmp_path: Path) -> None:
+    words = read(write_report(output_folder, destination=tmp_path / "page.html", movies=False)).words
+    (totals,) = FinishedOutput(output_folder).table("acquisition").to_pylist()
+    assert totals["scenes_counted"] == 1
+    row = re.search(r" 1 accepted scene together (\S+) (\S+)", words)
+    assert row is not None
+    assert float(row.group(1)) == pytest.approx(totals["eaten_area_um2"], abs=0.006, rel=0.01)
+    assert float(row.group(2)) == pytest.approx(100 * totals["eaten_fraction"], abs=0.06, rel=0.01)
+
+
 def test_it_is_said_what_eaten_area_is_and_what_became_of_the_aggregates(output_folder: Path, tmp_path: Path) -> None:
     output = FinishedOutput(output_folder)
     words = read(write_report(output_folder, destination=tmp_path / "page.html", movies=False)).words
