@@ -1,0 +1,1 @@
+"""Benchmarks that judge the kernels with exact truths, in one run: what ``phagostat bench`` prints."""
