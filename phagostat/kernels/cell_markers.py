@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from phagostat.kernels.coherence import Coherence
+from phagostat.kernels.coherence import Window
 from phagostat.kernels.compilation import compiled
 
 # Heights are compared as ratios: a logarithmic scale of 16 bit down to a millionth, in steps of 0.02 %.
@@ -72,15 +72,15 @@ class CellMarkers:
         return int(self.neck.size)
 
 
-def mean_probability(probabilities: NDArray[np.uint8], coherence: Coherence) -> NDArray[np.uint8]:
+def mean_probability(probabilities: NDArray[np.uint8], window: Window) -> NDArray[np.uint8]:
     """Mean cell probability of a window, in the grid of its first frame.
 
     Parameters
     ----------
     probabilities : (w, y, x) uint8
-        As :func:`phagostat.kernels.coherence.coherent_pixels` took them.
-    coherence : Coherence
-        What it gave for them: which frames count, and by how much they are moved.
+        As for :func:`phagostat.kernels.coherence.coherent_pixels`.
+    window : Window
+        Which frames count, and by how much they are moved.
 
     Returns
     -------
@@ -88,9 +88,9 @@ def mean_probability(probabilities: NDArray[np.uint8], coherence: Coherence) -> 
         0..255 for 0..1, rounded down; the mean over the used frames in whose field a pixel lies, 0 where there is none.
     """
     mean = np.zeros(probabilities.shape[1:], np.uint8)
-    chosen = np.flatnonzero(coherence.used)
+    chosen = np.flatnonzero(window.used)
     if chosen.size:
-        _average(np.ascontiguousarray(probabilities), chosen, coherence.moved_yx_px, mean)
+        _average(np.ascontiguousarray(probabilities), chosen, window.moved_yx_px, mean)
     return mean
 
 

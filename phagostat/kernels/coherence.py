@@ -14,29 +14,41 @@ _MAX_WINDOW = 65535 // 255
 
 
 @dataclass(frozen=True)
-class Coherence:
-    """Certain pixels of one window, in the grid of its first frame.
+class Window:
+    """Which frames of a window count, and how they lie in the grid of its first frame.
 
     Parameters
     ----------
-    certain : (y, x) bool
-        Where the mean probability of the frames that show the pixel exceeds the threshold.
-    n_used
-        Frames with any weight.
     is_short
         Whether the movie's end cut the window.
     moved_yx_px : (w, 2) int64
         By how much the content of each frame lies further down and right than in the first, in analysis pixels; 0
         for frames without weight.
     used : (w,) bool
-        Which frames had any weight.
+        Which frames have any weight.
     """
 
-    certain: NDArray[np.bool_]
-    n_used: int
     is_short: bool
     moved_yx_px: NDArray[np.int64]
     used: NDArray[np.bool_]
+
+    @property
+    def n_used(self) -> int:
+        """Frames with any weight."""
+        return int(self.used.sum())
+
+
+@dataclass(frozen=True)
+class Coherence(Window):
+    """Certain pixels of one window, in the grid of its first frame.
+
+    Parameters
+    ----------
+    certain : (y, x) bool
+        Where the mean probability of the frames that show the pixel exceeds the threshold.
+    """
+
+    certain: NDArray[np.bool_]
 
 
 def window_moves(shifts_yx_px: NDArray[np.floating], *, factor: int) -> NDArray[np.int64]:
@@ -56,6 +68,50 @@ def window_moves(shifts_yx_px: NDArray[np.floating], *, factor: int) -> NDArray[
     """
     moves: NDArray[np.int64] = np.rint((shifts_yx_px - shifts_yx_px[0]) / factor).astype(np.int64)
     return moves
+
+
+def align_window(
+    shape_yx: tuple[int, int],
+    *,
+    shifts_yx_px: NDArray[np.floating],
+    usable: NDArray[np.bool_],
+    factor: int,
+    window: int = 5,
+) -> Window:
+    """Lay the frames of a window upon its first.
+
+    Parameters
+    ----------
+    shape_yx : (int, int)
+        Height and width of a frame on the analysis grid.
+    shifts_yx_px, usable, factor, window
+        As for :func:`coherent_pixels`.
+
+    Returns
+    -------
+    Window
+        No frame counts if the first has no shift: there is no grid to move the others into.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, or the window is longer than 257 frames.
+    """
+    n = usable.size
+    if not 1 <= n <= window <= _MAX_WINDOW:
+        raise ValueError(f"a window holds 1 to {window} frames, at most {_MAX_WINDOW} (found: {n})")
+    if shifts_yx_px.shape != (n, 2) or usable.shape != (n,):
+        raise ValueError(f"{n} frames need as many shifts and verdicts: {shifts_yx_px.shape}, {usable.shape}")
+    used = usable & np.isfinite(shifts_yx_px).all(axis=1)
+    moves = np.zeros((n, 2), np.int64)
+    if np.isfinite(shifts_yx_px[0]).all():
+        registered = np.where(np.isfinite(shifts_yx_px), shifts_yx_px, shifts_yx_px[0])
+        moves = window_moves(registered, factor=factor)
+        used &= (np.abs(moves) < shape_yx).all(axis=1)
+        moves[~used] = 0
+    else:
+        used[:] = False
+    return Window(n < window, moves, used)
 
 
 def coherent_pixels(
@@ -107,26 +163,39 @@ def coherent_pixels(
        2024, :doi:`10.1038/s41598-024-56081-7` (temporal coherence of the cell maps).
     """
     n, height, width = probabilities.shape
-    if not 1 <= n <= window <= _MAX_WINDOW:
-        raise ValueError(f"a window holds 1 to {window} frames, at most {_MAX_WINDOW} (found: {n})")
-    if shifts_yx_px.shape != (n, 2) or usable.shape != (n,):
+    if usable.shape != (n,):
         raise ValueError(f"{n} frames need as many shifts and verdicts: {shifts_yx_px.shape}, {usable.shape}")
-    used = usable & np.isfinite(shifts_yx_px).all(axis=1)
-    moves = np.zeros((n, 2), np.int64)
+    found = align_window((height, width), shifts_yx_px=shifts_yx_px, usable=usable, factor=factor, window=window)
+    certain = certain_pixels(probabilities, found, seed_probability=seed_probability)
+    return Coherence(found.is_short, found.moved_yx_px, found.used, certain)
+
+
+def certain_pixels(
+    probabilities: NDArray[np.uint8], window: Window, *, seed_probability: float = 0.9
+) -> NDArray[np.bool_]:
+    """Pixels that are nearly certain over a window that is aligned already: see :func:`coherent_pixels`.
+
+    Parameters
+    ----------
+    probabilities : (w, y, x) uint8
+        0..255 for 0..1.
+    window : Window
+        Which frames count, and by how much they are moved.
+    seed_probability : float
+        Certain pixels have a mean above it.
+
+    Returns
+    -------
+    (y, x) bool
+    """
+    n, height, width = probabilities.shape
     certain = np.zeros((height, width), np.bool_)
-    if np.isfinite(shifts_yx_px[0]).all():
-        registered = np.where(np.isfinite(shifts_yx_px), shifts_yx_px, shifts_yx_px[0])
-        moves = window_moves(registered, factor=factor)
-        used &= (np.abs(moves) < (height, width)).all(axis=1)
-        moves[~used] = 0
-    else:
-        used[:] = False
-    if used.any():
+    chosen = np.flatnonzero(window.used)
+    if chosen.size:
         # Largest sum of each number of frames that is not above the threshold; see watershed.grey_cut on rounding.
         cuts = np.floor(np.round(seed_probability * 255 * np.arange(n + 1), 6)).astype(np.uint16)
-        chosen = np.flatnonzero(used)
-        _compare(np.ascontiguousarray(probabilities), chosen, moves, cuts, certain)
-    return Coherence(certain, int(used.sum()), n < window, moves, used)
+        _compare(np.ascontiguousarray(probabilities), chosen, window.moved_yx_px, cuts, certain)
+    return certain
 
 
 @compiled

@@ -16,7 +16,7 @@ from phagostat.engine.work import FramePlanes, Result, StoredFrame, TaskContext,
 from phagostat.kernels.cell_markers import cell_markers, mean_probability
 from phagostat.kernels.cell_texture import texture_probability
 from phagostat.kernels.cells import CELL_FEATURES, cell_features
-from phagostat.kernels.coherence import Coherence, coherent_pixels
+from phagostat.kernels.coherence import Window, align_window, certain_pixels
 from phagostat.kernels.watershed import cell_instances, grey_cut, label_seeds
 from phagostat.model.acquisition import ChannelRole
 
@@ -81,18 +81,17 @@ def _cells(context: TaskContext, window: Sequence[StoredFrame], planes: NDArray[
         return Result(context.needs["probability"][frame].verdict)
     known, settings = context.job.known, context.job.settings
     shifts, usable = zip(*(_shift(context, stored) for stored in window), strict=True)
-    coherence = coherent_pixels(
-        planes,
+    aligned = align_window(
+        probability.shape,
         shifts_yx_px=np.array(shifts, np.float64),
         usable=np.array(usable, np.bool_),
         factor=known.reduction,
         window=settings.coherence.window_frames,
-        seed_probability=settings.coherence.seed_probability,
     )
     pixel_size_um = known.analysis_pixel_size_um
     found = cell_instances(
         probability,
-        _markers(context, planes, probability, coherence),
+        _markers(context, planes, probability, aligned),
         pixel_size_um=pixel_size_um,
         min_probability=settings.cells.min_probability,
         seed_probability=settings.coherence.seed_probability,
@@ -112,31 +111,30 @@ def _cells(context: TaskContext, window: Sequence[StoredFrame], planes: NDArray[
         "cell_area_um2": json_number(float(features["area_um2"].sum())),
         "incoherent_count": int(np.count_nonzero(found.incoherent)),
         "lost_seed_count": found.n_lost_seeds,
-        "window_frames": coherence.n_used,
-        "window_short": coherence.is_short,
+        "window_frames": aligned.n_used,
+        "window_short": aligned.is_short,
     }
     columns = {name: np.ascontiguousarray(features[name]) for name in CELL_FEATURES.names or ()}
     return Result("ok", record, chunks, columns)
 
 
 def _markers(
-    context: TaskContext, planes: NDArray[np.uint8], probability: NDArray[np.uint8], coherence: Coherence
+    context: TaskContext, planes: NDArray[np.uint8], probability: NDArray[np.uint8], aligned: Window
 ) -> NDArray[np.integer]:
     """Labels of what cells grow from: bodies told apart by their shape, or the regions that are nearly certain."""
     known, settings = context.job.known, context.job.settings
     pixel_size_um = known.analysis_pixel_size_um
     if settings.cells.markers == "shape":
         return cell_markers(
-            mean_probability(planes, coherence),
+            mean_probability(planes, aligned),
             probability > grey_cut(settings.cells.min_probability),
             pixel_size_um=pixel_size_um,
             max_neck=settings.cells.max_neck,
             min_cell_um2=settings.cells.min_cell_area_um2,
             certain_probability=settings.coherence.seed_probability,
         ).labels
-    return label_seeds(
-        coherence.certain, pixel_size_um=pixel_size_um, min_area_um2=settings.coherence.min_seed_area_um2
-    ).labels
+    certain = certain_pixels(planes, aligned, seed_probability=settings.coherence.seed_probability)
+    return label_seeds(certain, pixel_size_um=pixel_size_um, min_area_um2=settings.coherence.min_seed_area_um2).labels
 
 
 def _shift(context: TaskContext, stored: StoredFrame) -> tuple[tuple[float, float], bool]:
