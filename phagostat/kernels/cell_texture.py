@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from phagostat.kernels.cell_markers import distance_inside, enlarged_labels, split_bodies
+from phagostat.kernels.bodies import split_bodies
+from phagostat.kernels.cell_markers import distance_inside, enlarged_labels
 from phagostat.kernels.components import Connectivity, label_components
 from phagostat.kernels.normalisation import reduce_area
 from phagostat.kernels.watershed import watershed

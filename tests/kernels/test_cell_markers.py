@@ -8,7 +8,8 @@ import pytest
 from scipy import ndimage
 from skimage.morphology import h_maxima
 
-from phagostat.kernels.cell_markers import CellMarkers, cell_markers, mean_probability, split_bodies
+from phagostat.kernels.bodies import split_bodies
+from phagostat.kernels.cell_markers import CellMarkers, _reduced, cell_markers, mean_probability
 from phagostat.kernels.coherence import coherent_pixels
 
 PIXEL_UM = 0.2
@@ -215,3 +216,12 @@ def test_wrong_input_is_said() -> None:
         cell_markers(probability, mask, pixel_size_um=0)
     with pytest.raises(ValueError, match="fraction"):
         cell_markers(probability, mask, pixel_size_um=0.2, max_neck=0)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3, 4, 5, 7, 16, 40])
+@pytest.mark.parametrize("rest", [0, 1])
+def test_means_over_blocks_are_those_of_opencv(factor: int, rest: int) -> None:
+    image = np.random.default_rng(factor).integers(0, 256, (11 * factor + rest, 9 * factor)).astype(np.uint8)
+    expected = cv2.resize(image, (9, (11 * factor + rest) // factor), interpolation=cv2.INTER_AREA)
+    np.testing.assert_array_equal(_reduced(image, factor), expected)
+    np.testing.assert_array_equal(_reduced(np.pad(image, 3)[3:-3, 3:-3], factor), expected)
