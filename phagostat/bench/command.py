@@ -28,6 +28,7 @@ SIMULATED = "simulated"
 """Said instead of a picture: take none."""
 
 _LEAST_SIDE_PX = 128
+_USUAL_METHODS = ("tiles", "phase", "sift", "ecc", "cecc")
 _AGGREGATES, _CELLS, _MOVIE = "microglia/aggregates.png", "microglia/cell.png", "t98g"
 
 _TABLES: dict[str, Callable[[Plan, Report], Figures]] = {
@@ -82,10 +83,11 @@ def plan_of(
     if movie not in (None, SIMULATED) and (folder is None or not folder.is_dir()):
         raise SourceError("there is no such folder of frames", where=movie, remedy="name one with --movie")
     known = list(METHODS)
+    usual = tuple(name for name in _USUAL_METHODS if name in known)
     return Plan(
         n=n,
         n_slow=min(n, 50 if n_slow is None else n_slow),
-        methods=_names(methods, known, "--methods") or tuple(known),
+        methods=_names(methods, known, "--methods") or usual,
         tables=_names(tables, list(TABLES), "--tables") or TABLES,
         light_levels=_levels(noise) or Plan.light_levels,
         reference=picture,
@@ -172,6 +174,20 @@ def run_registration(plan: Plan, report: Report) -> dict[str, Any]:
         }
     finally:
         cv2.setNumThreads(threads)
+
+
+def check_destination(path: Path) -> None:
+    """Raise before an hour of work what would be raised after it.
+
+    Raises
+    ------
+    StoreError
+        If `path` cannot become a file.
+    """
+    if path.is_dir() or not path.parent.is_dir():
+        raise StoreError(
+            "the result cannot be written", where=path, found="no file can be there", remedy="name another"
+        )
 
 
 def write_json(document: dict[str, Any], path: Path) -> None:

@@ -8,9 +8,9 @@ import numpy as np
 import tifffile
 
 from phagostat.bench.camera import Counts
-from phagostat.bench.plan import Plan, Report
+from phagostat.bench.plan import DEFAULT_METHOD, GLASS_METHOD, Plan, Report
 from phagostat.bench.trials import Figures, Trial, accuracy, as_row, attempt, of
-from phagostat.kernels.translation import prepare_reference
+from phagostat.kernels.translation import METHODS, prepare_reference
 from phagostat.model.errors import SourceError
 
 LARGEST_SHIFT_PX = 40
@@ -75,6 +75,9 @@ def run_movie(plan: Plan, report: Report) -> Figures:
     frames = read_movie(plan.movie)
     reference = prepare_reference(window(frames[0], (0, 0)), search_radius_px=2.0 * LARGEST_SHIFT_PX)
     repeats = min(10, 1 + plan.n // _SHARE)
+    methods = plan.methods
+    if DEFAULT_METHOD in methods and GLASS_METHOD in METHODS and GLASS_METHOD not in methods:
+        methods = (GLASS_METHOD, *methods)
     places = [(repeat, number) for repeat in range(repeats) for number in range(len(frames))]
     trials: list[Trial] = []
     for done, (repeat, number) in enumerate(places):
@@ -87,7 +90,7 @@ def run_movie(plan: Plan, report: Report) -> Figures:
                 reference, moving, method=method, case=str(number), index=done,
                 search_radius_px=2.0 * LARGEST_SHIFT_PX, true_yx_px=(shift_y, shift_x),
             )
-            for method in plan.methods
+            for method in methods
             if done < plan.count(method, len(places), min(plan.n_slow, len(frames)))
         ]  # fmt: skip
     report(len(places), len(places), "frames of the movie")
@@ -95,10 +98,10 @@ def run_movie(plan: Plan, report: Report) -> Figures:
         "folder": plan.movie.name,
         "n_frames": len(frames),
         "largest_shift_px": LARGEST_SHIFT_PX,
-        "methods": {method: accuracy(of(trials, method=method)) for method in plan.methods},
+        "methods": {method: accuracy(of(trials, method=method)) for method in methods},
         "frames": [
             {"frame": number, "method": method} | accuracy(found)
-            for method in plan.methods
+            for method in methods
             for number in range(len(frames))
             if (found := of(trials, method=method, case=str(number)))
         ],

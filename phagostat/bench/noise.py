@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from phagostat.bench.camera import Camera
-from phagostat.bench.plan import Plan, Report, search_radius_px
+from phagostat.bench.plan import DEFAULT_METHOD, Plan, Report, search_radius_px
 from phagostat.bench.shift_bound import ShiftInformation
 from phagostat.bench.spots import SpotGlass
 from phagostat.bench.trials import Figures, Trial, accuracy, as_row, attempt, of
@@ -31,11 +31,13 @@ def run_noise(plan: Plan, report: Report) -> Figures:
     -----
     The field is simulated on the grid of the frame and not upsampled: an upsampled picture holds no information at
     high frequencies, which would make its bound look easier to reach. The reference is prepared anew for every pair,
-    since its noise is half of the problem.
+    since its noise is half of the problem. Methods to compare with take part if they are asked for without the
+    default method.
     """
     n = min(plan.n, max(_FEWEST, plan.n // _SHARE))
     glass = SpotGlass.draw(side_px=plan.side_px, seed=plan.seed)
     radius = search_radius_px(plan.side_px)
+    tested = (DEFAULT_METHOD,) if DEFAULT_METHOD in plan.methods else plan.methods
     total = n * len(plan.light_levels)
     trials: list[Trial] = []
     for level, light in enumerate(plan.light_levels):
@@ -47,7 +49,7 @@ def run_noise(plan: Plan, report: Report) -> Figures:
             report(level * n + index, total, "pairs with noise")
             random = plan.random("noise", level, index)
             shift_y, shift_x = (float(v) for v in random.uniform(-plan.reach_px, plan.reach_px, 2))
-            methods = [m for m in plan.methods if index < plan.count(m, n, plan.n_slow // 10)]
+            methods = [m for m in tested if index < plan.count(m, n, plan.n_slow)]
             if not methods:
                 break
             bound_y, bound_x = np.sqrt(np.diag(information.bound((shift_y, shift_x)))).tolist()
@@ -68,9 +70,7 @@ def run_noise(plan: Plan, report: Report) -> Figures:
         "levels": [
             {
                 "light": light,
-                "methods": {
-                    method: limits(of(trials, method=method, case=f"light {light:g}")) for method in plan.methods
-                },
+                "methods": {method: limits(of(trials, method=method, case=f"light {light:g}")) for method in tested},
             }
             for light in plan.light_levels
         ],

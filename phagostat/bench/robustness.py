@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from phagostat.bench.border import blackened
 from phagostat.bench.camera import Camera, Counts, rounding_camera
 from phagostat.bench.glass import Glass, Image
 from phagostat.bench.noise import COUNTS_PER_ELECTRON, OFFSET_COUNTS, READ_NOISE_COUNTS
@@ -16,7 +17,7 @@ from phagostat.bench.trials import Figures, Trial, accuracy, as_row, attempt, of
 from phagostat.kernels.translation import prepare_reference
 
 _SHARE, _FEWEST = 40, 5
-_SLOW_SHARE = 16
+_SLOW_SHARE = 25
 _MOVED_PX = 30.0  # sd of the step of an aggregate that was pushed, px
 _BRIGHT_QUANTILE = 0.995
 
@@ -124,13 +125,7 @@ def blank_border(fraction: float) -> Condition:
 
     def make(field: Field, shift: Shift, random: np.random.Generator) -> Counts:
         clean = field.glass.frame(shift) + np.float32(fraction * field.bright_counts)
-        frame = field.record(clean, random)
-        side = field.glass.side_px
-        for axis, by in enumerate(shift):
-            place = np.arange(side)
-            outside = (place < by) | (place > side - 1 + by)
-            frame[(outside, slice(None)) if axis == 0 else (slice(None), outside)] = 0
-        return frame
+        return blackened(field.record(clean, random), shift)
 
     return make
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from phagostat.bench.border import blackened, cropped
 from phagostat.bench.camera import Counts, rounding_camera
-from phagostat.bench.glass import Glass, Image
+from phagostat.bench.glass import Glass
 from phagostat.bench.opencv_warp import rounded_shift, warp_as_opencv4
 from phagostat.bench.peak_memory import peak_memory
 from phagostat.bench.plan import BASELINE, DEFAULT_METHOD, Plan, Report, search_radius_px
@@ -13,10 +14,11 @@ from phagostat.bench.shift_bound import ShiftInformation
 from phagostat.bench.trials import Figures, Trial, accuracy, as_row, attempt, of, timing
 from phagostat.kernels.translation import prepare_reference
 
-SUBPIXEL, WHOLE, OPENCV4 = "sub-pixel", "whole pixels", "OpenCV 4 warp"
+SUBPIXEL, WHOLE, NEW, OPENCV4 = "sub-pixel", "whole pixels", "new content", "OpenCV 4 warp"
 EXACT = (SUBPIXEL, WHOLE)
+OTHER = (NEW, OPENCV4)
 _WHOLE_EVERY = 5  # each fifth pair of the exact ones is shifted by whole pixels
-_OPENCV_SHARE = 5  # so many times fewer pairs are warped as OpenCV 4 does
+_OTHER_SHARE, _OTHER_SLOW_SHARE = 5, 10  # so many times fewer pairs with other borders and warps
 
 
 def run_shifts(plan: Plan, report: Report) -> Figures:
@@ -27,68 +29,67 @@ def run_shifts(plan: Plan, report: Report) -> Figures:
     dict
         For each method and way to make the moved frame the figures of :func:`accuracy` and :func:`timing`; the error
         that OpenCV 4 makes before any method runs; peak memory; all trials.
+
+    Notes
+    -----
+    Frames of the exact test are black where the reference shows nothing, as in the paper, whose frames were warped;
+    other pairs have new content there, or are warped as the paper's were, with shifts rounded to 1/32 px.
     """
     glass = plan.glass()
     camera = rounding_camera(glass)
     frame = camera.record(glass.frame())
-    reference = prepare_reference(frame, search_radius_px=search_radius_px(plan.side_px))
+    radius = search_radius_px(plan.side_px)
+    reference = prepare_reference(frame, search_radius_px=radius)
     information = ShiftInformation.of(glass, camera)
     reach = int(plan.reach_px)
     larger = glass.frame(margin_px=reach)
     if DEFAULT_METHOD in plan.methods:  # plans of Fourier transforms are made once
-        attempt(
-            reference, frame, method=DEFAULT_METHOD, case="warm-up", index=0,
-            search_radius_px=search_radius_px(plan.side_px),
-        )  # fmt: skip
-    cases = [("exact", i) for i in range(plan.n)] + [(OPENCV4, i) for i in range(-(-plan.n // _OPENCV_SHARE))]
+        attempt(reference, frame, method=DEFAULT_METHOD, case="warm-up", index=0, search_radius_px=radius)
+    n_other, n_slow_other = -(-plan.n // _OTHER_SHARE), -(-plan.n_slow // _OTHER_SLOW_SHARE)
+    cases = [(WHOLE if i % _WHOLE_EVERY == _WHOLE_EVERY - 1 else SUBPIXEL, i) for i in range(plan.n)]
+    cases += [(case, i) for case in OTHER for i in range(n_other)]
     trials: list[Trial] = []
     asked = []
-    for done, (kind, index) in enumerate(cases):
+    for done, (case, index) in enumerate(cases):
         report(done, len(cases), "pairs of the paper's test")
-        random = plan.random("shifts", int(kind == OPENCV4), index)
-        shift_y, shift_x = (float(v) for v in random.uniform(-plan.reach_px, plan.reach_px, 2))
-        slow = plan.n_slow if kind != OPENCV4 else -(-plan.n_slow // _OPENCV_SHARE)
-        methods = [method for method in plan.methods if index < plan.count(method, plan.n, slow)]
+        stream = 0 if case in EXACT else 1 + OTHER.index(case)
+        shift_y, shift_x = plan.random("shifts", stream, index).uniform(-reach, reach, 2).tolist()
+        n_slow = plan.n_slow if case in EXACT else n_slow_other
+        methods = [method for method in plan.methods if index < plan.count(method, plan.n, n_slow)]
+        if case == OPENCV4:
+            asked.append((shift_y, shift_x))
         if not methods:
             continue
         bound = (float("nan"),) * 2
-        if kind == OPENCV4:
-            case, moving = OPENCV4, warp_as_opencv4(frame, (shift_y, shift_x))
-            asked.append((shift_y, shift_x))
-        elif index % _WHOLE_EVERY == _WHOLE_EVERY - 1:
-            shift_y, shift_x = float(np.rint(shift_y)), float(np.rint(shift_x))
-            case, moving = WHOLE, camera.record(cropped(larger, (int(shift_y), int(shift_x)), reach))
+        if case == OPENCV4:
+            moving = warp_as_opencv4(frame, (shift_y, shift_x))
+        elif case == WHOLE:
+            shift_y, shift_x = round(shift_y), round(shift_x)
+            moving = blackened(camera.record(cropped(larger, (shift_y, shift_x), reach)), (shift_y, shift_x))
         else:
-            case, moving = SUBPIXEL, camera.record(glass.frame((shift_y, shift_x)))
+            moving = camera.record(glass.frame((shift_y, shift_x)))
+            if case == SUBPIXEL:
+                moving = blackened(moving, (shift_y, shift_x))
         if case != OPENCV4:
             bound = tuple(np.sqrt(np.diag(information.bound((shift_y, shift_x)))).tolist())
         turn = index % len(methods)  # no method always runs in the wake of the same other one
-        for method in methods[turn:] + methods[:turn]:
-            trials.append(
-                attempt(
-                    reference, moving, method=method, case=case, index=index, true_yx_px=(shift_y, shift_x),
-                    bound_yx_px=(bound[0], bound[1]), search_radius_px=search_radius_px(plan.side_px),
-                )
-            )  # fmt: skip
+        trials += [
+            attempt(
+                reference, moving, method=method, case=case, index=index, true_yx_px=(shift_y, shift_x),
+                bound_yx_px=(bound[0], bound[1]), search_radius_px=radius,
+            )
+            for method in methods[turn:] + methods[:turn]
+        ]  # fmt: skip
     report(len(cases), len(cases), "pairs of the paper's test")
     return {
         "field": describe(glass),
         "side_px": plan.side_px,
-        "reach_px": plan.reach_px,
+        "reach_px": reach,
         "methods": {m: _figures(of(trials, method=m), of(trials, method=BASELINE)) for m in plan.methods},
         "rounding_of_opencv4": _rounding(asked),
-        "peak_memory": {
-            method: peak_memory(method, frame, moving=_typical(glass, plan)) for method in plan.methods
-        },
+        "peak_memory": {method: peak_memory(method, frame, moving=_typical(glass, plan)) for method in plan.methods},
         "trials": [as_row(trial) for trial in trials],
-    }  # fmt: skip
-
-
-def cropped(larger: Image, shift_yx_px: tuple[int, int], margin_px: int) -> Image:
-    """Give the frame at a whole-pixel shift as a part of a larger one: nothing wraps, nothing is computed."""
-    side = larger.shape[0] - 2 * margin_px
-    top, left = (margin_px - shift for shift in shift_yx_px)
-    return larger[top : top + side, left : left + side]
+    }
 
 
 def describe(glass: Glass) -> str:
@@ -105,7 +106,7 @@ def _typical(glass: Glass, plan: Plan) -> Counts:
 
 def _figures(trials: list[Trial], baseline: list[Trial]) -> Figures:
     figures: Figures = {}
-    for name, cases in (("exact", EXACT), *((case, (case,)) for case in (*EXACT, OPENCV4))):
+    for name, cases in (("exact", EXACT), *((case, (case,)) for case in (*EXACT, *OTHER))):
         chosen = [trial for trial in trials if trial.case in cases]
         if not chosen:
             continue

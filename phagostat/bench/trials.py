@@ -107,11 +107,12 @@ def accuracy(trials: Sequence[Trial]) -> Figures:
     dict
         Numbers of pairs, refusals (``n_refused``; those that raised in ``n_crashed``) and wrong shifts
         (``n_wrong``: off by more than `WRONG_PX`); of accepted pairs per axis ``x`` and ``y`` the mean, sd, median and
-        maximum of the absolute error, the mean signed error with its 95 % interval (Student's t) and the RMS, px.
+        maximum of the absolute error, the mean signed error with its 95 % interval (Student's t) and the RMS, px; the
+        same without wrong ones as ``right_x`` and ``right_y``.
     """
     accepted = [trial for trial in trials if trial.accepted]
     errors = np.array([trial.error_yx_px for trial in accepted]).reshape(-1, 2)
-    longest = np.abs(errors).max(axis=1, initial=0.0)
+    longest = np.abs(errors).max(axis=1, initial=0.0) if len(errors) else np.zeros(0)
     figures: Figures = {
         "n": len(trials),
         "n_refused": sum(not trial.accepted for trial in trials),
@@ -120,8 +121,10 @@ def accuracy(trials: Sequence[Trial]) -> Figures:
         "median_px": float(np.median(np.hypot(*errors.T))) if len(errors) else None,
         "max_px": float(np.hypot(*errors.T).max()) if len(errors) else None,
     }
+    right = errors[longest <= WRONG_PX]
     for axis, name in enumerate("yx"):
         figures[name] = _axis(errors[:, axis]) if len(errors) else None
+        figures[f"right_{name}"] = _axis(right[:, axis]) if len(right) else None
     return figures
 
 

@@ -30,10 +30,12 @@ def bench() -> None:
 def registration(json_path: str | None, quiet: bool, **options: Any) -> int:
     """How exact, how fast and how honest the estimate of shifts is, beside the published methods."""
     from phagostat import terminal
-    from phagostat.bench.command import as_json, plan_of, run_registration, write_json
+    from phagostat.bench.command import as_json, check_destination, plan_of, run_registration, write_json
     from phagostat.bench.text import registration_text
 
     plan = plan_of(**options)
+    if json_path is not None and json_path != "-":
+        check_destination(Path(json_path))
     with terminal.ProgressLine("bench registration", quiet=quiet, check=check_stop) as line:
         document = run_registration(plan, line.simple)
     if json_path == "-":
