@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +37,7 @@ def simulate(path: Path, size: int, compression: str, force: bool, quiet: bool, 
 
     if path.exists() and not force:
         raise SourceError("a file stands there already", where=path, remedy="choose another name, or add --force")
-    if path.is_file():
-        path.unlink()
-        truth = path.with_suffix(".truth")
-        if (truth / "truth.json").is_file():  # a folder of ours and nothing else
-            shutil.rmtree(truth)
-    with terminal.ProgressLine(path.name, quiet=quiet, check=check_stop) as progress:
+    with _set_aside(path), terminal.ProgressLine(path.name, quiet=quiet, check=check_stop) as progress:
         report = make(
             path,
             shape_yx=(size, size),
@@ -54,3 +51,23 @@ def simulate(path: Path, size: int, compression: str, force: bool, quiet: bool, 
     elif not quiet:
         click.echo(f"{path}: written, truth in {document['truth']}")
     return 0
+
+
+@contextlib.contextmanager
+def _set_aside(path: Path) -> Iterator[None]:
+    """Make room for a simulation and its truth; what was there goes once the new one is there, and else comes back."""
+    truth = path.with_suffix(".truth")
+    ours = [path] if path.is_file() else []
+    if (truth / "truth.json").is_file():  # a folder of ours and nothing else
+        ours.append(truth)
+    aside = {there: there.with_name(f".{there.name}.old") for there in ours}
+    for there, old in aside.items():
+        there.rename(old)
+    try:
+        yield
+    except BaseException:
+        for there, old in aside.items():
+            old.rename(there)
+        raise
+    for old in aside.values():
+        shutil.rmtree(old) if old.is_dir() else old.unlink()

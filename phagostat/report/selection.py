@@ -15,6 +15,10 @@ MOVIE_KINDS: Final[tuple[MovieKind, ...]] = get_args(MovieKind)
 """What a movie can be written as; its file has this suffix."""
 
 
+MOST_NUMBERS: Final = 1_000_000
+"""In a range: more is a slip of the finger, and would fill the memory."""
+
+
 def parse_numbers(text: str | None, option: str) -> tuple[int, ...] | None:
     """Whole numbers from a list with ranges, such as ``0,2,5-7``; None where nothing was said.
 
@@ -25,10 +29,15 @@ def parse_numbers(text: str | None, option: str) -> tuple[int, ...] | None:
     """
     if text is None:
         return None
-    found: list[int] = []
+    found: dict[int, None] = {}
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
             raise SettingsError("not a list of numbers", where=option, found=text, remedy="write such as 0,2,5-7")
-        found += range(int(first), int(last if dash else first) + 1)
-    return tuple(dict.fromkeys(found))
+        numbers = range(int(first), int(last if dash else first) + 1)
+        if len(numbers) > MOST_NUMBERS:
+            raise SettingsError(
+                "too many numbers", where=option, found=part.strip(), remedy=f"choose at most {MOST_NUMBERS}"
+            )
+        found |= dict.fromkeys(numbers)
+    return tuple(found)

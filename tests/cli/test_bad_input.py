@@ -145,6 +145,28 @@ def test_one_bad_source_does_not_keep_the_others_from_being_analysed(call, movie
     assert not (tmp_path / "out/bad").exists()
 
 
+def test_an_output_that_cannot_be_used_does_not_keep_the_others_from_being_analysed(call, movie, tmp_path):
+    twin = tmp_path / "twin.czi"
+    twin.write_bytes(movie.read_bytes())
+    (tmp_path / "out/movie").mkdir(parents=True)
+    (tmp_path / "out/movie/thesis.txt").write_text("mine")
+    found = call("run", movie, twin, "-o", tmp_path / "out", *RUN, "-q")
+    found.sentence(3, tmp_path / "out/movie")
+    assert (tmp_path / "out/twin/seal.json").exists()
+    told = call("run", movie, twin, "-o", tmp_path / "out", *RUN, "-q", "--json")
+    assert told.code == 3
+    assert [Path(one["output"]).name for one in json.loads(told.out)] == ["twin"]
+
+
+def test_the_code_of_several_sources_is_the_highest(call, made, tmp_path):
+    bad = tmp_path / "bad.czi"
+    bad.write_bytes(b"nothing")
+    black = made(SceneOverrides(black_frames=frozenset(range(4))))
+    found = call("run", bad, black, "-o", tmp_path / "out", *RUN, "-q")
+    assert len(found.err.splitlines()) == 2, found.err
+    assert found.code == 4
+
+
 def test_two_sources_of_one_name(call, movie, tmp_path):
     twin = tmp_path / "movie.czi"
     twin.write_bytes(movie.read_bytes())

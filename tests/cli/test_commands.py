@@ -234,6 +234,15 @@ def test_a_simulation_is_not_overwritten(call, tmp_path):
     assert "--force" in found.err
     assert snapshot(tmp_path) == before
     assert call(*arguments, "--force", "-q").code == 0
+    assert snapshot(tmp_path).keys() == before.keys()
+
+
+def test_a_simulation_that_fails_leaves_the_one_that_was_there(call, tmp_path):
+    arguments = ("simulate", tmp_path / "s.czi", "--frames", 2, "--scenes", 1, "--size", 128, "-q")
+    assert call(*arguments).code == 0
+    before = snapshot(tmp_path)
+    assert call(*arguments, "--force", "--mode", "semi", "--data", tmp_path / "none").code == 2
+    assert snapshot(tmp_path) == before
 
 
 # ---- real files ------------------------------------------------------------------------------------------------------

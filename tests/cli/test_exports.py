@@ -63,7 +63,7 @@ def test_scenes_and_frames_are_chosen_by_ranges(call, output, tmp_path):
     )
     assert found.code == 0, found.err
     assert {path.stem for path in tmp_path.rglob("cells/*.png")} == {"0000", "0002"}
-    for wrong in ("a", "3-1", "1,,2", "-1"):
+    for wrong in ("a", "3-1", "1,,2", "-1", "0-999999999999"):
         bad = call("export", output, "-o", tmp_path / "x", "--scenes", wrong)
         assert bad.code == 2
         assert len(bad.err.splitlines()) == 1
