@@ -117,6 +117,10 @@ def build_plane_index(directory: Directory, *, path: object) -> PlaneIndex:
     if in_scene.any() and not in_scene.all():
         notes.append(f"{int((~in_scene).sum())} sub-blocks belong to no scene and are left out")
         rows = rows[in_scene]
+    once = _latest(directory, rows)
+    if len(once) < len(rows):
+        notes.append(f"{len(rows) - len(once)} images were written anew later in the file: the later ones are used")
+        rows = once
     s, t, c, z = (directory.start.get(letter, zeros) for letter in "STCZ")
     s_values, channels = np.unique(s[rows]), tuple(int(v) for v in np.unique(c[rows]))
     first_t = int(t[rows].min())
@@ -215,6 +219,17 @@ def _refuse_unsupported(directory: Directory, rows: NDArray[np.int64], *, path: 
             )
     if (directory.size["Y"][rows] <= 0).any() or (directory.size["X"][rows] <= 0).any():
         raise SourceError("the CZI has images without pixels", where=path)
+
+
+def _latest(directory: Directory, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows without those that another one, further on in the file, repeats: the same indices, place and size."""
+    zeros = np.zeros(len(directory), dtype=np.int64)
+    columns = [directory.start.get(letter, zeros)[rows] for letter in "STCZMYX"]
+    columns += [directory.size[letter][rows] for letter in "YX"]
+    order = np.lexsort((directory.position[rows], *columns))
+    keys = np.stack(columns)[:, order]
+    last = np.append((keys[:, 1:] != keys[:, :-1]).any(axis=0), True)
+    return np.sort(rows[order[last]])
 
 
 def _tile_numbers(

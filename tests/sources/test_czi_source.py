@@ -140,6 +140,24 @@ def test_mosaic_tiles_become_one_plane_as_pylibczirw_does(tmp_path):
         np.testing.assert_array_equal(plane, document.read(plane={"T": 0, "C": 0, "Z": 0}, scene=0)[..., 0])
 
 
+def test_an_image_that_was_written_anew_is_no_mosaic(tmp_path):
+    blocks = [Block(noise(t, (8, 9)), {"T": t, "C": 0}) for t in range(4)]
+    anew = Block(noise(77, (8, 9)), {"T": 1, "C": 0})
+    source = CziSource(CziBytes([*blocks[:2], anew, *blocks[2:]]).write(tmp_path / "m.czi"))
+    assert source.metadata.scenes[0].shape_yx == (8, 9)
+    assert source.poll().complete == {(0, 0): (0, 1, 2, 3)}
+    np.testing.assert_array_equal(source.read(0, 1, 0), anew.pixels)
+    assert any("1 images were written anew" in note for note in source.metadata.notes)
+
+
+def test_a_tile_that_was_written_anew_is_the_same_tile(tmp_path):
+    tiles = [Block(noise(m, (8, 9)), {"T": t, "C": 0, "X": 9 * m, "M": m}) for t in range(2) for m in range(2)]
+    anew = Block(noise(77, (8, 9)), {"T": 1, "C": 0, "X": 9, "M": 1})
+    source = CziSource(CziBytes([*tiles, anew]).write(tmp_path / "m.czi"))
+    assert source.poll().complete == {(0, 0): (0, 1)}
+    np.testing.assert_array_equal(source.read(0, 1, 0), np.hstack([tiles[2].pixels, anew.pixels]))
+
+
 def test_a_mosaic_with_a_tile_missing_is_not_complete(tmp_path):
     source = CziSource(mosaic(tmp_path, drop=3)[0])
     assert source.poll().complete == {(0, 0): (0,)}
