@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from xml.etree.ElementTree import Element
 
 from phagostat.model.acquisition import TimesOrigin
@@ -124,7 +124,10 @@ def parse_time_stamps(raw: bytes) -> tuple[float, ...] | None:
 
 
 def parse_subblock_time(raw: bytes) -> float | None:
-    """Give the acquisition time in a sub-block's metadata XML as seconds since 1970; None where it has none."""
+    """Give the acquisition time in a sub-block's metadata XML as seconds since 1970; None where it has none.
+
+    A time that names no zone is taken as UTC: what this computer's zone is must not show in the times.
+    """
     if b"Time" not in raw:
         return None
     root = parse_xml(raw)
@@ -132,7 +135,8 @@ def parse_subblock_time(raw: bytes) -> float | None:
         text = root.findtext(f".//Tags/{tag}") if root is not None else None
         if text:
             try:
-                return datetime.fromisoformat(text.strip()).timestamp()
+                moment = datetime.fromisoformat(text.strip())
+                return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
             except (ValueError, OverflowError, OSError):
                 continue
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -69,6 +70,22 @@ def test_disagreement_and_assumption_are_noted(tmp_path):
     assert any("constant interval differs from it by up to 180 s" in note for note in metadata.notes)
     assert any("as planned" in note for note in film(tmp_path, t=INTERVAL).notes)
     assert film(tmp_path, t=INTERVAL, stamps=minutes(0, 2, 4, 6)).notes == ()
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the time zone cannot be set")
+def test_the_time_zone_of_this_computer_is_of_no_account(tmp_path, monkeypatch):
+    # over the end of summer time in Berlin
+    stamps = ["2024-10-27T01:58:00", "2024-10-27T02:00:00", "2024-10-27T03:02:00"]
+    found = []
+    try:
+        for zone in ("Europe/Berlin", "UTC"):
+            monkeypatch.setenv("TZ", zone)
+            time.tzset()
+            found.append(film(tmp_path, n=3, stamps=stamps).scenes[0].times_s)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert found == [(0, 120, 3840)] * 2
 
 
 def test_a_frame_that_is_not_there_has_no_time(tmp_path):
