@@ -6,7 +6,7 @@ A set of files is read from any of them, since each carries, or names, the descr
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Final
 from xml.etree.ElementTree import Element
@@ -104,7 +104,8 @@ def ome_layout(opened: OpenTiff, root: Element) -> TiffLayout:
             )
         places.update(here)
         form = _format(pixels, here, path=opened.path)
-        scenes.append(TiffScene(names[number], size["T"], size["Z"], form, _times(pixels, size["T"])))
+        there = {frame for _, frame, _, _ in here}
+        scenes.append(TiffScene(names[number], size["T"], size["Z"], form, _times(pixels, size["T"], there=there)))
         lacking = size["T"] * size["C"] * size["Z"] - len(here)
         if lacking:
             notes.append(f"{lacking} planes of image {number} are in no file that is there")
@@ -292,8 +293,11 @@ def read_pixel_size_um(pixels: Element, *, path: object) -> float | None:
     return float(f"{x:.12g}")
 
 
-def _times(pixels: Element, n_frames: int) -> dict[TimesOrigin, tuple[float, ...]]:
-    """Times of the frames by their planes' own, of the first channel and Z plane that has one, and by the interval."""
+def _times(pixels: Element, n_frames: int, *, there: Collection[int]) -> dict[TimesOrigin, tuple[float, ...]]:
+    """Times of the frames by their planes' own, of the first channel and Z plane that has one, and by the interval.
+
+    Planes' own times that leave out a frame which is ``there`` are given without it, so that they are set aside.
+    """
     found: dict[TimesOrigin, tuple[float, ...]] = {}
     stamps: dict[int, tuple[tuple[int, int], float]] = {}
     for plane in pixels.iterfind("{*}Plane"):
@@ -302,9 +306,8 @@ def _times(pixels: Element, n_frames: int) -> dict[TimesOrigin, tuple[float, ...
         if value is not None and factor is not None and (frame not in stamps or place < stamps[frame][0]):
             stamps[frame] = place, value * factor
     if stamps:
-        found[TimesOrigin.OFFSETS] = since_first(
-            [stamps[frame][1] if frame in stamps else None for frame in range(n_frames)]
-        )
+        covered = [frame for frame in range(n_frames) if frame in stamps or frame not in there]
+        found[TimesOrigin.OFFSETS] = since_first([stamps[frame][1] if frame in stamps else None for frame in covered])
     step, factor = parse_number(pixels.get("TimeIncrement")), _unit_s(pixels.get("TimeIncrementUnit", "s"))
     if step is not None and factor is not None and step > 0:
         found[TimesOrigin.INTERVAL] = tuple(round(frame * step * factor, 6) for frame in range(n_frames))

@@ -199,6 +199,28 @@ def test_times_of_planes_win_over_the_interval_and_say_so(tmp_path):
     assert any("differs from it by up to 60 s" in note for note in metadata.notes)
 
 
+@pytest.mark.parametrize(("interval", "origin"), [('TimeIncrement="120"', "INTERVAL"), ("", "NONE")])
+def test_times_of_planes_that_leave_out_a_frame_are_set_aside(tmp_path, interval, origin):
+    planes = "".join(f'<Plane TheT="{t}" TheC="0" TheZ="0" DeltaT="{t * 150}"/>' for t in (0, 2))
+    image = image_of(3, 1, 1, (8, 6), f'<TiffData IFD="0" PlaneCount="3"/>{planes}', more=interval)
+    write(tmp_path / "m.ome.tif", pixels((3, 8, 6)), xml_of(image))
+    metadata = TiffSource(tmp_path / "m.ome.tif").metadata
+    assert metadata.times_origin is TimesOrigin[origin]
+    assert any("do not cover every frame" in note for note in metadata.notes)
+
+
+def test_a_frame_that_is_in_no_file_needs_no_time(tmp_path):
+    planes = "".join(f'<Plane TheT="{t}" TheC="0" TheZ="0" DeltaT="{t * 150}"/>' for t in (0, 2))
+    data = '<TiffData IFD="0" FirstT="0" PlaneCount="1"/><TiffData IFD="1" FirstT="2" PlaneCount="1"/>'
+    write(tmp_path / "m.ome.tif", pixels((2, 8, 6)), xml_of(image_of(3, 1, 1, (8, 6), data + planes)))
+    source = TiffSource(tmp_path / "m.ome.tif")
+    assert source.poll().complete == {(0, 0): (0, 2)}
+    assert source.metadata.times_origin is TimesOrigin.OFFSETS
+    first, second, third = source.metadata.scenes[0].times_s
+    assert (first, third) == (0.0, 300.0)
+    assert np.isnan(second)
+
+
 def test_channels_say_what_they_show(tmp_path):
     channels = (
         '<Channel ID="Channel:0:0" Name="one" ContrastMethod="Fluorescence" EmissionWavelength="603"/>'
