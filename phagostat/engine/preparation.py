@@ -168,6 +168,6 @@ def _scene_attributes(job: Job, scene: Scene) -> dict[str, Any]:
     return {
         "scene_name": scene.name,
         "times_s": [json_number(t) for t in scene.times_s] if scene.times_s is not None else None,
-        "times_origin": (known.times_origin if known else job.source.metadata.times_origin).name,
+        "times_origin": (known.times_origin if known else job.source.metadata.times_origin).value,
         "frames": scene.n_frames,
     }

@@ -324,7 +324,7 @@ def _times(images: Sequence[_Image], notes: list[str]) -> tuple[list[tuple[float
     own: list[tuple[float, ...] | None] = []
     for image in images:
         listed = image.own.get("times_s")
-        sound = isinstance(listed, list) and len(listed) == image.length("t")
+        sound = isinstance(listed, list) and len(listed) == image.length("t") and all(map(_is_time, listed))
         own.append(tuple(math.nan if v is None else float(v) for v in listed) if sound and listed is not None else None)
     if all(times is not None for times in own):
         said = images[0].own.get("times_origin")
@@ -338,6 +338,10 @@ def _times(images: Sequence[_Image], notes: list[str]) -> tuple[list[tuple[float
         tuple(frame * (step or 0.0) for frame in range(image.length("t")))
         for image, step in zip(images, steps, strict=True)
     ], TimesOrigin.INTERVAL
+
+
+def _is_time(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value))
 
 
 def _unique_names(scenes: tuple[Scene, ...]) -> tuple[Scene, ...]:

@@ -17,6 +17,7 @@ from phagostat.engine.preparation import prepare_conversion
 from phagostat.engine.steps import CONVERSION_STEPS
 from phagostat.engine.work import Job
 from phagostat.settings import profile_settings
+from phagostat.sources.ome_zarr import OmeZarrSource
 from phagostat.store.integrity import differences, read_contents
 from phagostat.store.layout import Layout
 
@@ -42,6 +43,14 @@ def test_every_plane_arrives_as_it_is(tmp_path):
         for t in range(n):
             for c in (0, 1):
                 np.testing.assert_array_equal(array[t, c], film.read(scene, t, c))
+
+
+def test_a_converted_movie_says_where_its_times_are_from(tmp_path):
+    film = Film()
+    convert(film, tmp_path / "a.zarr")
+    metadata = OmeZarrSource(tmp_path / "a.zarr").metadata
+    assert metadata.times_origin is film.metadata.times_origin
+    assert [scene.times_s for scene in metadata.scenes] == [scene.times_s for scene in film.metadata.scenes]
 
 
 def test_a_second_run_does_nothing(tmp_path):

@@ -98,6 +98,17 @@ def test_what_convert_writes(converted):
         source.read(1, 1, 0)
 
 
+def test_times_that_are_none_are_not_taken(converted):
+    root, _ = converted
+    for junk in (["x", "y"], [0.0, float("nan")], [0.0, True], [[], {}]):
+        document = json.loads((root / "1/zarr.json").read_text())
+        document["attributes"]["phagostat"]["times_s"] = junk
+        (root / "1/zarr.json").write_text(json.dumps(document))
+        metadata = OmeZarrSource(root).metadata
+        assert metadata.times_origin is TimesOrigin.INTERVAL
+        assert metadata.scenes[1].times_s == (0.0, 120.0)
+
+
 def test_pickles_by_path_and_has_the_identity_of_its_content(converted, tmp_path):
     root, _ = converted
     source = OmeZarrSource(root)
