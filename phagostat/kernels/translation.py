@@ -5,6 +5,8 @@ Methods are entries of `METHODS`; a new one is a function with the signature of 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,11 +18,21 @@ from phagostat.kernels.translation_baselines import (
     translation_by_phase,
 )
 from phagostat.kernels.translation_features import translation_by_sift
+from phagostat.kernels.translation_glass import GlassReference, prepare_glass_reference, translation_by_glass
 from phagostat.kernels.translation_reference import TranslationReference, check_frame, prepare_reference
-from phagostat.kernels.translation_tiles import translation_by_tiles
+from phagostat.kernels.translation_tiles import TOO_FEW_TILES, translation_by_tiles
 from phagostat.model.records import TranslationEstimate
 
-__all__ = ["METHODS", "TranslationMethod", "TranslationReference", "estimate_translation", "prepare_reference"]
+__all__ = [
+    "METHODS",
+    "GlassReference",
+    "TranslationMethod",
+    "TranslationReference",
+    "estimate_translation",
+    "prepare_glass_reference",
+    "prepare_reference",
+    "translation_by_glass",
+]
 
 
 class TranslationMethod(Protocol):
@@ -37,8 +49,19 @@ class TranslationMethod(Protocol):
         ...
 
 
+def _glass_of_one_channel(
+    reference: TranslationReference,
+    moving: NDArray[np.uint8] | NDArray[np.uint16],
+    *,
+    search_radius_px: float = 400.0,
+    **options: Any,
+) -> TranslationEstimate:
+    return translation_by_glass(reference.glass, moving, search_radius_px=search_radius_px, **options)
+
+
 METHODS: dict[str, TranslationMethod] = {
     "tiles": translation_by_tiles,
+    "glass": _glass_of_one_channel,
     "cecc": translation_by_cascade,
     "ecc": translation_by_correlation,
     "sift": translation_by_sift,
@@ -52,6 +75,7 @@ def estimate_translation(
     *,
     search_radius_px: float = 400.0,
     method: str = "tiles",
+    fallback: Callable[[], TranslationEstimate] | None = None,
     **options: Any,
 ) -> TranslationEstimate:
     """Estimate how far the content of a frame lies from that of the reference frame.
@@ -65,8 +89,13 @@ def estimate_translation(
     search_radius_px
         Largest shift per axis that is searched for, native pixels; a larger one is a stated failure.
     method
-        A name in `METHODS`: ``tiles`` (default); to compare with, ``cecc`` (the published cascade), ``ecc`` (one level
-        of it), ``sift`` (key points) and ``phase`` (phase correlation).
+        A name in `METHODS`: ``tiles`` (default) for bright things on a dark ground, ``glass`` for phase-contrast frames
+        in which cells move; to compare with, ``cecc`` (the published cascade), ``ecc`` (one level of it), ``sift`` (key
+        points) and ``phase`` (phase correlation).
+    fallback
+        Asked where ``tiles`` refuses because too few of the reference's tiles are left to agree on a shift, as when
+        most aggregates have been eaten: another estimate of the same shift, as from the other channel. It is not asked
+        where the frame is constant or looks blurred, or the shift is too large. `method` says whose estimate it is.
     **options
         Keyword options of the method.
 
@@ -88,6 +117,13 @@ def estimate_translation(
 
     The estimate is a function of the two frames and the options: no hint from the frame before, no random numbers,
     nothing that depends on the number of threads.
+
+    From an acquisition of two channels, each with its own prepared reference (made when it is first asked for)::
+
+        estimate_translation(
+            of_aggregates, aggregates,
+            fallback=lambda: translation_by_glass(prepare_glass_reference(reference_cells), cells),
+        )
 
     Examples
     --------
@@ -113,4 +149,10 @@ def estimate_translation(
     if prepared.shape_yx != moving.shape:
         msg = f"reference and moving must have the same shape (found {prepared.shape_yx} and {moving.shape})"
         raise ValueError(msg)
-    return METHODS[method](prepared, moving, search_radius_px=search_radius_px, **options)
+    estimate = METHODS[method](prepared, moving, search_radius_px=search_radius_px, **options)
+    if fallback is None or not estimate.evidence.get(TOO_FEW_TILES):
+        return estimate
+    other = fallback()
+    if other.ok:
+        return other
+    return replace(estimate, reason=f"{estimate.reason}; {other.reason}")

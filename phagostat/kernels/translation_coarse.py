@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
+_LEAST_STRUCTURE = 2e-6  # of the brightest pixel: the rounding of single precision is no structure
+
 
 @dataclass(frozen=True)
 class CoarseFrame:
@@ -89,6 +91,8 @@ def coarse_frame(
     wide = cv2.GaussianBlur(small, (0, 0), max(3.0, 16.0 / step), borderType=cv2.BORDER_REFLECT_101)
     high = np.asarray(small - wide, np.float32)
     spread = _spread(high)
+    if spread <= _LEAST_STRUCTURE * float(small.max()):
+        spread = 0.0
     image = np.arcsinh(high / np.float32(3 * spread)) if spread > 0 else np.zeros_like(high)
     padded = padded_shape(image.shape, search_radius_px / step)
     spectrum = scipy.fft.rfft2(image, padded)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -25,6 +26,7 @@ from phagostat.kernels.translation_filters import (
     smooth,
     squared_gradient,
 )
+from phagostat.kernels.translation_glass import GlassReference, prepare_glass_reference
 
 _SUPPORT_TO_NOISE = 8.0
 _SUPPORT_MARGIN_PX = 5
@@ -87,6 +89,11 @@ class TranslationReference:
     def shape_yx(self) -> tuple[int, int]:
         """Height and width in native pixels."""
         return int(self.frame.shape[0]), int(self.frame.shape[1])
+
+    @cached_property
+    def glass(self) -> GlassReference:
+        """What is fixed on the glass, for frames in which cells move; made when it is first asked for."""
+        return prepare_glass_reference(self.frame)
 
     @property
     def n_tiles(self) -> int:

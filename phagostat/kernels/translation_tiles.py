@@ -37,6 +37,9 @@ from phagostat.kernels.translation_filters import (
 from phagostat.kernels.translation_reference import TranslationReference, vote_reduction
 from phagostat.model.records import TranslationEstimate
 
+TOO_FEW_TILES = "too_few_tiles"
+"""In the evidence of a refusal: 1 where too few tiles are left to agree, so that another channel may know more."""
+
 _AGREEMENT_PX = 1.5
 _STEP_SCATTER_PX = 0.03
 _FEWEST_TILES = 3
@@ -110,7 +113,7 @@ def translation_by_tiles(
         `evidence` holds `n_tiles`, `n_inliers`, `coarse_correlation`, `coarse_height_sigma`, `correlation` (median
         over the tiles that agree), `gain`, `offset` (grey levels, median), `scatter_px`, `misfit`, `evidence_nats`,
         `n_iterations`, and `unchanged`: the share of the reference's information on the shift that the frame still
-        shows (0 where only the tiles gave the shift).
+        shows (0 where only the tiles gave the shift). A refusal for want of tiles has `too_few_tiles`, 1.
         `confidence` is ``1 - exp(-evidence_nats / min_evidence_nats)``, 0 on failure.
 
     Notes
@@ -126,7 +129,8 @@ def translation_by_tiles(
     """
     name = "tiles"
     if reference.n_tiles == 0:
-        return TranslationEstimate.failure("the reference has no structure to register", method=name)
+        reason = "the reference has no structure to register"
+        return TranslationEstimate.failure(reason, method=name, **{TOO_FEW_TILES: 1.0})
     coarse = coarse_frame(
         moving,
         reduction=reference.coarse.reduction,
@@ -151,7 +155,7 @@ def translation_by_tiles(
         if solution.evidence_nats >= min_evidence_nats:
             break
     if best is None:
-        return TranslationEstimate.failure("no tiles agree on a shift", method=name)
+        return TranslationEstimate.failure("no tiles agree on a shift", method=name, **{TOO_FEW_TILES: 1.0})
     return _verdict(
         *best,
         search_radius_px=search_radius_px,
@@ -189,8 +193,10 @@ def _verdict(
     reason = None
     if solution.evidence_nats < min_evidence_nats or solution.n_inliers < _FEWEST_TILES:
         reason = f"too few tiles agree on a shift ({solution.n_inliers} of {solution.n_tiles})"
+        evidence[TOO_FEW_TILES] = 1.0
     elif max(error_y, error_x) > max_standard_error_px:
         reason = f"the tiles scatter too much (standard error {max(error_y, error_x):.2f} px)"
+        evidence[TOO_FEW_TILES] = 1.0
     elif solution.misfit > max_misfit:
         reason = f"the tiles look too different, as in a blurred frame (misfit {solution.misfit:.2f})"
     elif float(np.abs(solution.shift_yx_px).max()) > search_radius_px:
