@@ -31,7 +31,7 @@ from phagostat.store.manifest import Manifest
 from phagostat.store.seal import read_seal
 from phagostat.store.tables import read_table
 
-_PHASES = {"compute": "computing", "check": "checking", "seal": "sealing"}
+_PHASES = {"wait": "waiting for the first frames", "compute": "computing", "check": "checking", "seal": "sealing"}
 
 
 class ProgressLine:
@@ -280,6 +280,8 @@ def summarise(job: Job, report: Report) -> dict[str, Any]:
     frames = read_table(job.layout.tables, "frames")
     scenes = read_table(job.layout.tables, "scenes").to_pylist()
     verdicts = Counter(frames.column("verdict").to_pylist())
+    rows = frames.select(["verdict", "focus", "usable"]).to_pylist()
+    unused = Counter("blurred" if row["focus"] == "blurred" else row["verdict"] for row in rows if not row["usable"])
     return {
         "source": job.source.metadata.path,
         "output": str(job.layout.root),
@@ -289,6 +291,8 @@ def summarise(job: Job, report: Report) -> dict[str, Any]:
         "scenes": len(job.scenes),
         "frames": frames.num_rows,
         "verdicts": dict(sorted(verdicts.items())),
+        "frames_used": frames.num_rows - unused.total(),
+        "frames_not_used": dict(sorted(unused.items())),
         "computed": dict(report.computed),
         "retracted": dict(report.retracted),
         "damaged": list(report.damaged),
@@ -299,10 +303,10 @@ def summarise(job: Job, report: Report) -> dict[str, Any]:
 
 def summary_text(summary: Mapping[str, Any]) -> str:
     """The summary of a run as text."""
-    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in summary["verdicts"].items())
+    unused = "".join(f", {count} {state.replace('_', ' ')}" for state, count in summary["frames_not_used"].items())
     computed = sum(summary["computed"].values())
     lines = [
-        f"{summary['source']}: {summary['scenes']} scenes, {summary['frames']} frames ({verdicts})",
+        f"{summary['source']}: {_scenes_text(summary)} ({summary['frames_used']} used{unused})",
         f"  {f'{computed} results computed' if computed else 'nothing to do'}, every chunk checked",
         f"  tables  {summary['tables']}",
         f"  images  {summary['images']}",
@@ -331,10 +335,12 @@ def summarise_conversion(job: Job, report: Report) -> dict[str, Any]:
 def conversion_text(summary: Mapping[str, Any]) -> str:
     """The summary of a conversion as text."""
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in summary["verdicts"].items())
-    return (
-        f"{summary['source']}: {summary['scenes']} scenes, {summary['frames']} frames ({verdicts})\n  images  "
-        + str(summary["output"])
-    )
+    return f"{summary['source']}: {_scenes_text(summary)} ({verdicts})\n  images  " + str(summary["output"])
+
+
+def _scenes_text(summary: Mapping[str, Any]) -> str:
+    numbers = (summary[what] for what in ("scenes", "frames"))
+    return ", ".join(f"{n} {what}{'s' if n != 1 else ''}" for n, what in zip(numbers, ("scene", "frame"), strict=True))
 
 
 def describe_output(layout: Layout, manifest: Manifest, settings: Settings | None, *, check: bool) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def test_what_is_left_out_is_said_by_info_and_run(call, phase, tmp_path):
     assert said.err.splitlines()[0] == f"phagostat: {phase}: {LEFT_OUT}"
     output = tmp_path / "out/m"
     assert (output / "seal.json").is_file()
-    assert f"{N_FRAMES} frames ({N_FRAMES} ok)" in said.out
+    assert f"{N_FRAMES} frames ({N_FRAMES} used)" in said.out
     assert read_table(Layout.analysis(output).tables, "cells").num_rows > 0
 
     quiet = call("run", phase, "-o", tmp_path / "out", *RUN, "--cells", 0, *KNOWN, "-q")

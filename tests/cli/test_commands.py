@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from phagostat.cli import cli
+from phagostat.simulate import scenarios
 from phagostat.store.layout import Layout
 from phagostat.store.tables import read_table, table_digest
 
@@ -60,13 +61,22 @@ def test_no_command_is_a_question_for_help(call):
 def test_a_run_says_where_its_results_are(call, movie, tmp_path):
     found = call("run", movie, "-o", tmp_path / "out", *RUN)
     assert (found.code, found.err) == (0, "")
-    assert f"{movie}: 2 scenes, 7 frames (7 ok)" in found.out
+    assert f"{movie}: 2 scenes, 7 frames (7 used)" in found.out
     for line in found.out.splitlines():
         word, _, path = line.strip().partition("  ")
         if word in {"tables", "images"}:
             assert Path(path.strip()).is_dir()
     again = call("run", movie, "-o", tmp_path / "out", *RUN)
     assert "nothing to do" in again.out
+
+
+def test_frames_that_are_not_used_are_said(call, made, tmp_path):
+    path = made(scenarios.blurred_burst(2, 1, sigma_px=6.0) | scenarios.missing_frame(3), frames=5)
+    found = call("run", path, "-o", tmp_path / "out", *RUN)
+    assert f"{path}: 1 scene, 5 frames (3 used, 1 blurred, 1 missing)" in found.out
+    summary = json.loads(call("run", path, "-o", tmp_path / "out", *RUN, "--json", "-q").out)[0]
+    assert (summary["frames_used"], summary["frames_not_used"]) == (3, {"blurred": 1, "missing": 1})
+    assert summary["verdicts"]["missing"] == 1
 
 
 def test_quiet_is_silent_and_json_can_be_parsed(call, movie, output, tmp_path):
