@@ -115,7 +115,7 @@ CELL_NORMALISATION = (
 """Settings of the normalised cell channel."""
 
 ANALYSIS_STEPS: tuple[Step, ...] = (
-    Step("reference", 4, Scope.SCENE, settings=lambda _: ("reference",), facts=("roles", "reduction")),
+    Step("reference", 5, Scope.SCENE, settings=lambda _: ("reference",), facts=("roles", "reduction")),
     Step("threshold", 1, Scope.ACQUISITION, needs=("reference",), settings=_threshold_settings),
     Step(
         "images",
@@ -127,7 +127,7 @@ ANALYSIS_STEPS: tuple[Step, ...] = (
     ),
     Step(
         "measures",
-        3,
+        4,
         Scope.FRAME,
         needs=("reference",),
         settings=_measure_settings,
@@ -135,7 +135,7 @@ ANALYSIS_STEPS: tuple[Step, ...] = (
     ),
     Step(
         "aggregates",
-        2,
+        3,
         Scope.FRAME,
         needs=("reference", "threshold", "measures"),
         settings=_aggregate_settings,
@@ -176,7 +176,7 @@ ANALYSIS_STEPS: tuple[Step, ...] = (
     Step("usable", 1, Scope.FOLD, needs=("measures", "verdicts")),
     Step(
         "cells",
-        2,
+        3,
         Scope.WINDOW,
         needs=("probability", "usable"),
         settings=_segmentation_settings,

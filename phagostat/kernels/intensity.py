@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from phagostat.kernels.compilation import compiled
+from phagostat.kernels.structure import block_structure
 
 N_LEVELS = 65536
 """Length of every histogram here: all values of a uint16, of which a uint8 frame uses the first 256."""
@@ -251,11 +251,22 @@ def intensity_statistics(
         nan = float("nan")
         return IntensityStatistics(nan, nan, nan, nan, nan, nan, nan, nan, nan, nan, white)
     minimum, low, median, high, maximum = (float(v) for v in percentiles(counts, (0, 0.1, 50, 99.9, 100)))
-    mean = float(np.dot(counts, np.arange(counts.size, dtype=np.float64)) / n)
-    structure, structure_counts, correlation = _block_structure(frame, block_px)
+    occupied = counts[: int(maximum) + 1]
+    mean = float(np.dot(occupied, np.arange(occupied.size, dtype=np.float64)) / n)
+    structure = block_structure(frame, block_px=block_px)
     saturated = float(counts[white:].sum() / n) if white < counts.size else 0.0
     return IntensityStatistics(
-        minimum, maximum, mean, median, low, high, structure, structure_counts, correlation, saturated, white
+        minimum=minimum,
+        maximum=maximum,
+        mean=mean,
+        median=median,
+        low=low,
+        high=high,
+        structure=structure.ratio,
+        structure_counts=structure.counts,
+        neighbour_correlation=structure.neighbour_correlation,
+        saturated_fraction=saturated,
+        white_level=white,
     )
 
 
@@ -332,40 +343,3 @@ def _shortest_half(histogram: NDArray[np.int64]) -> tuple[int, int]:
     widths = levels[ends[starts]] - levels[starts]
     best = int(starts[int(np.argmin(widths))])
     return int(levels[best]), int(levels[ends[best]])
-
-
-def _block_structure(frame: NDArray[np.integer], block_px: int) -> tuple[float, float, float]:
-    """Variance of block means against that of white noise, their sd beyond noise, correlation of neighbours.
-
-    A quarter of the rows is used, each as the median of three neighbours so that single hot or dead pixels are out.
-    """
-    height, width = frame.shape
-    rows_per_block = max(1, block_px // 4)
-    n_y, n_x = ((height - 2) // 4) // rows_per_block, width // block_px
-    if n_y < 2 or n_x < 2:
-        return float("nan"), float("nan"), float("nan")
-    above, middle, below = (frame[i : i + n_y * rows_per_block * 4 : 4, : n_x * block_px] for i in range(3))
-    sample = np.maximum(np.minimum(above, middle), np.minimum(np.maximum(above, middle), below)).astype(np.float32)
-    means = cv2.resize(sample, (n_x, n_y), interpolation=cv2.INTER_AREA)
-    correlation = _neighbour_correlation(sample)
-    # Differences between pixels two columns apart hold all of the noise and little of the image. Mean squares in
-    # blocks, unlike the median magnitude, do not vanish on coarse grey levels; their median leaves objects out.
-    differences = sample[:, 2:] - sample[:, :-2]
-    columns = (n_x * block_px - 2) // block_px
-    squares = np.square(differences[:, : columns * block_px])
-    local = cv2.resize(squares, (columns, n_y), interpolation=cv2.INTER_AREA) / 2
-    noise_variance = float(np.median(local))
-    expected = noise_variance / (rows_per_block * block_px)
-    variance = float(means.var(dtype=np.float64))
-    if expected == 0:
-        # Without noise any variation between blocks is image, and none is none.
-        return (float("inf") if variance > 0 else float("nan")), float(np.sqrt(variance)), correlation
-    return variance / expected, float(np.sqrt(max(0.0, variance - expected))), correlation
-
-
-def _neighbour_correlation(sample: NDArray[np.float32]) -> float:
-    """Correlation of pixels with their right neighbours; 0 for a constant sample."""
-    flat = (sample - np.float32(sample.mean(dtype=np.float64))).ravel()
-    power = float(np.dot(flat, flat))
-    # pairs across the end of a row are one in a width and do not matter
-    return float(np.dot(flat[:-1], flat[1:])) / power if power > 0 else 0.0
