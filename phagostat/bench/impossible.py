@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from phagostat.bench.border import blackened
 from phagostat.bench.camera import Camera, Counts
 from phagostat.bench.glass import Glass, Image
 from phagostat.bench.noise import COUNTS_PER_ELECTRON, OFFSET_COUNTS, READ_NOISE_COUNTS
@@ -91,6 +92,24 @@ def _turned(degrees: float) -> Callable[[Reference, Random], Counts]:
     return make
 
 
+def _flipped(flip: Callable[[Counts], Counts]) -> Callable[[Reference, Random], Counts]:
+    """Flip a shifted frame.
+
+    What comes in where a picture ends is its mirror image, which would be the truth again once it is flipped: a
+    picture is flipped as it is, then shifted with black behind it.
+    """
+
+    def make(reference: Reference, random: Random) -> Counts:
+        if isinstance(reference.glass, SpotGlass):
+            return flip(reference.shifted(reference.glass, random)).copy()
+        frame = flip(reference.camera.record(reference.glass.frame(), random))
+        limit = reference.glass.side_px // 10
+        shift = random.integers(-limit, limit + 1, 2)
+        return blackened(np.roll(frame, shift, (0, 1)), (float(shift[0]), float(shift[1])))
+
+    return make
+
+
 def _scattered(reference: Reference, random: Random) -> Counts:
     """Put every aggregate somewhere else: the same shapes, another field."""
     glass = reference.glass
@@ -109,9 +128,9 @@ KINDS: dict[str, Callable[[Reference, Random], Counts]] = {
     "pure noise": _noise,
     "empty field": _empty,
     "turned by 10 degrees": _turned(10.0),
-    "turned by 90 degrees": lambda r, random: r.shifted(r.glass, random).T[::-1].copy(),
-    "turned by 180 degrees": lambda r, random: r.shifted(r.glass, random)[::-1, ::-1].copy(),
-    "mirrored": lambda r, random: r.shifted(r.glass, random)[:, ::-1].copy(),
+    "turned by 90 degrees": _flipped(lambda frame: frame.T[::-1]),
+    "turned by 180 degrees": _flipped(lambda frame: frame[::-1, ::-1]),
+    "mirrored": _flipped(lambda frame: frame[:, ::-1]),
     "every aggregate elsewhere": _scattered,
     "foreign field": _foreign,
     "other channel": lambda reference, random: reference.camera.record(reference.other_channel(), random),
