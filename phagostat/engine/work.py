@@ -18,7 +18,7 @@ from phagostat.model.acquisition import Acquisition, Scene
 from phagostat.model.errors import PhagostatError, PlaneError
 from phagostat.settings import Settings
 from phagostat.sources.protocol import Plane, Source
-from phagostat.store.arrays import WIDE_PX, PlaneReader, PlaneWriter, halved
+from phagostat.store.arrays import WIDE_PX, PlaneReader, PlaneWriter, halved, halved_labels
 from phagostat.store.digests import array_digest
 from phagostat.store.layout import Layout
 from phagostat.store.rows import read_row_file
@@ -259,11 +259,13 @@ class TaskContext:
             self._readers[path] = PlaneReader(self.job.layout.images, path)
         return self._readers[path]
 
-    def write_levels(self, image: str, index: tuple[int, ...], plane: NDArray[Any]) -> dict[str, str]:
+    def write_levels(
+        self, image: str, index: tuple[int, ...], plane: NDArray[Any], *, labels: bool = False
+    ) -> dict[str, str]:
         """Write one plane of an image and of its pyramid level, if it has one; give chunks and digests."""
         written = self.write(f"{image}/0", index, plane)
         if max(plane.shape) > WIDE_PX:
-            written |= self.write(f"{image}/1", index, halved(plane))
+            written |= self.write(f"{image}/1", index, halved_labels(plane) if labels else halved(plane))
         return written
 
     def write(self, path: str, index: tuple[int, ...], plane: NDArray[Any]) -> dict[str, str]:

@@ -6,6 +6,7 @@ inside: a handle opened before a resize would clip a write silently.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +100,9 @@ def ensure_image(root: Path, spec: ImageSpec) -> None:
                 _create_array(group, str(level), shape, spec.dtype, spec.kind)
             elif existing.shape[0] < shape[0]:
                 existing.resize(shape)
+        beyond = root / spec.path / str(spec.n_levels)
+        if beyond.is_dir():  # it was wider
+            shutil.rmtree(beyond)
         attributes = _image_attributes(spec)
         if dict(group.attrs) != attributes:
             group.update_attributes(attributes)
@@ -265,6 +269,12 @@ def halved(plane: NDArray[Any]) -> NDArray[Any]:
     even = plane[:height, :width].astype(np.uint32)
     total = even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]
     return ((total + 2) // 4).astype(plane.dtype)
+
+
+def halved_labels(plane: NDArray[Any]) -> NDArray[Any]:
+    """A label image of half the size, of two times two pixels the first: a mean of labels would be a third one."""
+    height, width = (n // 2 * 2 for n in plane.shape)
+    return np.ascontiguousarray(plane[:height:2, :width:2])
 
 
 def chunk_path(path: str, index: tuple[int, ...]) -> str:

@@ -9,16 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from phagostat.cluster.local import local_executor
+from phagostat.engine import work
 from phagostat.engine.executor import SynchronousExecutor
 from phagostat.engine.outputs import analysis_job, loop_of, run_job, survey_job
 from phagostat.engine.steps import ANALYSIS_STEPS, Scope
 from phagostat.engine.work import Job
 from phagostat.settings import profile_settings
 from phagostat.sources.channel_roles import resolve
+from phagostat.store import arrays
 from phagostat.store.integrity import differences, read_contents
 from phagostat.store.layout import Layout
 from phagostat.store.tables import read_table
@@ -396,6 +399,17 @@ def test_criteria_of_quality_are_stated_and_changing_them_writes_tables_alone(tm
 
 
 # ---- what belongs together -------------------------------------------------------------------------------------------
+
+
+def test_smaller_copies_of_label_images_hold_labels_not_their_means(tmp_path, monkeypatch):
+    for module in (arrays, work):
+        monkeypatch.setattr(module, "WIDE_PX", 100)
+    _, layout = analyse(Movie(), tmp_path)
+    for name in ("cells", "aggregates"):
+        whole = zarr.open_array(layout.images / f"0/labels/{name}/0", mode="r")[:]
+        half = zarr.open_array(layout.images / f"0/labels/{name}/1", mode="r")[:]
+        np.testing.assert_array_equal(half, whole[..., ::2, ::2])
+    assert half.max() > 1
 
 
 def test_a_run_holds_its_lease_and_checks_its_manifest(batch, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 import zarr
 
 from phagostat.model.errors import StoreError
+from phagostat.store import arrays
 from phagostat.store.arrays import (
     ImageSpec,
     PlaneWriter,
@@ -108,6 +109,17 @@ def test_an_image_of_another_shape_or_type_starts_empty(tmp_path, other):
     assert array.shape == spec(**other).shape_tcyx
     assert array.dtype == spec(**other).dtype
     assert not array[:].any()
+
+
+def test_an_image_that_is_no_longer_wide_loses_its_second_level(tmp_path, monkeypatch):
+    monkeypatch.setattr(arrays, "WIDE_PX", 8)
+    ensure_image(tmp_path, spec())
+    PlaneWriter(tmp_path, "0/1").write((0, 0), np.ones((4, 5), np.uint16))
+    small = spec(shape_yx=(8, 8))
+    ensure_image(tmp_path, small)
+    assert sorted(path.name for path in (tmp_path / "0").iterdir()) == ["0", "zarr.json"]
+    ensure_image(tmp_path / "other", small)
+    assert (tmp_path / "0/zarr.json").read_text() == (tmp_path / "other/0/zarr.json").read_text()
 
 
 def test_reference_planes_are_made_once(tmp_path):

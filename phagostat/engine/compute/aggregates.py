@@ -83,7 +83,9 @@ def _measure(
         factor=known.reduction,
         white_level_counts=reference.white_level,
     )
-    chunks = context.write_levels(labels_path(context.scene_index, "aggregates"), (frame.frame, 0), found.labels)
+    chunks = context.write_levels(
+        labels_path(context.scene_index, "aggregates"), (frame.frame, 0), found.labels, labels=True
+    )
     record = cut.record | {
         "aggregate_count": found.n_aggregates,
         "aggregate_area_um2": float(features["area_um2"].sum()),

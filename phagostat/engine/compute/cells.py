@@ -105,7 +105,7 @@ def _cells(context: TaskContext, window: Sequence[StoredFrame], planes: NDArray[
         shift_yx_px=shifts[0],
         incoherent=found.incoherent,
     )
-    chunks = context.write_levels(labels_path(context.scene_index, "cells"), (frame, 0), found.labels)
+    chunks = context.write_levels(labels_path(context.scene_index, "cells"), (frame, 0), found.labels, labels=True)
     record: dict[str, Any] = {
         "cell_count": found.n_cells,
         "cell_area_um2": json_number(float(features["area_um2"].sum())),
