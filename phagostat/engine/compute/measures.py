@@ -13,9 +13,12 @@ from phagostat.engine.work import FramePlanes, Result, TaskContext, each_frame, 
 from phagostat.kernels.intensity import frame_verdict, intensity_histogram, intensity_statistics
 from phagostat.kernels.normalisation import normalise_aggregates
 from phagostat.kernels.sharpness import laplacian_variance, sharpness
-from phagostat.kernels.translation import estimate_translation
+from phagostat.kernels.translation import estimate_translation, translation_by_glass
 from phagostat.model.acquisition import ChannelRole
 from phagostat.model.records import TranslationEstimate
+
+CELL_DIAMETER_UM = 40.0
+"""What a cell covers: landmarks must agree over more than that, since a cell is full of others, which move."""
 
 ASSUMED = "none"
 """Method of a shift that was not estimated."""
@@ -113,7 +116,28 @@ def _shift(
         return TranslationEstimate((0.0, 0.0), (0.0, 0.0), 1.0, method="reference")
     options = {"reduced": reduced} if settings.method == "tiles" else {}
     return estimate_translation(
-        reference.translation(), plane, search_radius_px=settings.search_radius_px, method=settings.method, **options
+        reference.translation(),
+        plane,
+        search_radius_px=settings.search_radius_px,
+        method=settings.method,
+        fallback=lambda: _shift_of_the_glass(context, reference, frame),
+        **options,
+    )
+
+
+def _shift_of_the_glass(context: TaskContext, reference: SceneReference, frame: FramePlanes) -> TranslationEstimate:
+    """Shift of the phase channel, for frames in which too few aggregates are left."""
+    known = context.job.known
+    channel = known.roles[ChannelRole.CELLS]
+    plane, verdict = frame.plane(channel), cells_verdict(frame, channel, known.reduction)
+    if plane is None or verdict != "ok":
+        return TranslationEstimate.failure(f"the cell channel is {verdict}", method="glass")
+    return translation_by_glass(
+        reference.glass(),
+        plane,
+        search_radius_px=context.job.settings.registration.search_radius_px,
+        cell_px=CELL_DIAMETER_UM / known.pixel_size_um,
+        reduced=frame.reduced(channel, known.reduction),
     )
 
 

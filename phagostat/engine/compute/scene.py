@@ -17,7 +17,12 @@ from phagostat.kernels.aggregates import label_aggregates
 from phagostat.kernels.bleaching import Footprints, prepare_footprints
 from phagostat.kernels.normalisation import reduce_area
 from phagostat.kernels.reference import AggregateReference, CellReference, aggregate_reference, cell_reference
-from phagostat.kernels.translation import TranslationReference, prepare_reference
+from phagostat.kernels.translation import (
+    GlassReference,
+    TranslationReference,
+    prepare_glass_reference,
+    prepare_reference,
+)
 from phagostat.kernels.vignette import without_vignette
 from phagostat.model.acquisition import ChannelRole
 from phagostat.store.arrays import read_plane
@@ -124,6 +129,14 @@ class SceneReference:
         return self._part(
             f"translation {radius}",
             lambda: prepare_reference(self.plane(ChannelRole.AGGREGATES), search_radius_px=radius),
+        )
+
+    def glass(self) -> GlassReference:
+        """What shifts are estimated against where too few aggregates are left: what is fixed on the glass."""
+        radius = self.settings.registration.search_radius_px
+        return self._part(
+            f"glass {radius}",
+            lambda: prepare_glass_reference(self.plane(ChannelRole.CELLS), search_radius_px=radius),
         )
 
     def even_aggregates(self) -> AggregateReference:
