@@ -1,4 +1,10 @@
-"""One driver per output: a lease that the next driver may take over when its holder is dead."""
+"""One driver per output: a lease that the next driver may take over when its holder is dead.
+
+A lease is a file that is put into its place by a hard link, which either appears or fails: of two drivers one succeeds,
+on a network file system too. What a dead holder left is replaced in one rename, by the one driver that has the right of
+succession: itself a lease, named after what is to be replaced and taken in the same way. So the lease is never out of
+its place, and a driver that looked at it long ago replaces nothing.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +12,21 @@ import contextlib
 import json
 import os
 import platform
+import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from phagostat.model.errors import LeaseError
+from phagostat.store.digests import bytes_digest
 from phagostat.store.files import storage_error
 
 STALE_AFTER_S = 120.0
 """A holder on another machine that has not renewed its lease for so long counts as dead."""
+HEARTBEAT_S = 20.0
+"""How often a lease is renewed."""
+ATTEMPTS = 100
 
 
 @dataclass(frozen=True)
@@ -69,15 +80,21 @@ class Lease:
 
     def release(self) -> None:
         """Give the lease back, if it is still ours."""
-        current = read_holder(self.path)
-        if current is not None and current.token == self.holder.token:
-            with contextlib.suppress(OSError):
+        ours = _content(self.path)
+        if ours is None or _holder(ours) != self.holder:
+            return
+        with (
+            contextlib.suppress(OSError, LeaseError),  # someone takes us for dead, and is taking it over
+            _offered(self.path, Holder.this_process()) as offer,
+            _sole_right(self.path, ours, offer, lease=self.path) as right,
+        ):
+            if right:
                 self.path.unlink()
 
 
 @contextlib.contextmanager
 def hold_lease(path: Path) -> Iterator[Lease]:
-    """Hold the lease at ``path`` for the time of a ``with`` block.
+    """Hold the lease at ``path`` for the time of a ``with`` block, and renew it.
 
     Raises
     ------
@@ -87,61 +104,106 @@ def hold_lease(path: Path) -> Iterator[Lease]:
         If the file cannot be written.
     """
     holder = Holder.this_process()
-    _take(path, holder)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _offered(path, holder) as offer:
+            _take(path, offer, lease=path)
+    except OSError as error:
+        raise storage_error(error, path) from error
     lease = Lease(path, holder)
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(HEARTBEAT_S):
+            with contextlib.suppress(LeaseError):  # the driver will see for itself
+                lease.renew()
+
+    # tasks and tables may take longer than the driver's own looks at its lease are apart
+    heart = threading.Thread(target=beat, name="phagostat-lease", daemon=True)
+    heart.start()
     try:
         yield lease
     finally:
+        over.set()
+        heart.join()
         lease.release()
 
 
 def read_holder(path: Path) -> Holder | None:
     """Who holds the lease, or None."""
-    try:
-        return Holder(**json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
+    content = _content(path)
+    return None if content is None else _holder(content)
 
 
-def _take(path: Path, holder: Holder) -> None:
-    offer = path.with_name(f"{path.name}.{holder.token}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        offer.write_text(json.dumps(asdict(holder)), "utf-8")
-        for _ in range(100):
-            # a hard link either appears or fails: two drivers can't both succeed, on a network file system either
-            with contextlib.suppress(FileExistsError):
-                os.link(offer, path)
+def succession_path(lease: Path, content: bytes) -> Path:
+    """Where the right lies to replace a file that says ``content``, in the succession of a lease."""
+    return lease.with_name(f"{lease.name}.{bytes_digest(content)}.next")
+
+
+def _take(path: Path, offer: Path, *, lease: Path) -> None:
+    """Put a link to ``offer`` at ``path``: the lease, or a right of succession to it."""
+    for _ in range(ATTEMPTS):
+        with contextlib.suppress(FileExistsError):
+            os.link(offer, path)
+            return
+        found = _content(path)
+        if found is None:
+            continue  # given back a moment ago
+        holder = _holder(found)
+        if holder is not None and holder.alive(path):
+            raise LeaseError(
+                "another run is at work on this output",
+                where=lease.parent,
+                found=f"process {holder.pid} on {holder.host}",
+                remedy="wait until it has ended, or choose another output",
+            )
+        with _sole_right(path, found, offer, lease=lease) as right:
+            if right:
+                link = path.with_name(f"{lease.name}.{uuid.uuid4().hex}")
+                os.link(offer, link)
+                link.replace(path)
                 return
-            current = read_holder(path)
-            if current is not None and current.alive(path):
-                raise LeaseError(
-                    "another run is at work on this output",
-                    where=path.parent,
-                    found=f"process {current.pid} on {current.host}",
-                    remedy="wait until it has ended, or choose another output",
-                )
-            _set_aside(path, current)
-        raise LeaseError("the lease could not be taken", where=path, remedy="run again")
-    except OSError as error:
-        raise storage_error(error, path) from error
+    raise LeaseError("the lease could not be taken", where=lease, remedy="run again")
+
+
+@contextlib.contextmanager
+def _sole_right(path: Path, content: bytes, offer: Path, *, lease: Path) -> Iterator[bool]:
+    """Be the only one who may replace or remove a file that says ``content``; False where it says so no more.
+
+    What stands at ``path`` is told apart by its content, which holds a token of its own: it never comes back.
+    """
+    right = succession_path(lease, content)
+    _take(right, offer, lease=lease)
+    try:
+        yield _content(path) == content
+    finally:
+        right.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _offered(lease: Path, holder: Holder) -> Iterator[Path]:
+    """A file that names a holder, to be linked to."""
+    offer = lease.with_name(f"{lease.name}.{holder.token}")
+    try:
+        offer.write_text(json.dumps(asdict(holder)), "utf-8")
+        yield offer
     finally:
         with contextlib.suppress(OSError):
             offer.unlink(missing_ok=True)
 
 
-def _set_aside(path: Path, dead: Holder | None) -> None:
-    """Move a dead holder's lease away; if a living driver's was caught instead, put it back."""
-    aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.dead")
+def _content(path: Path) -> bytes | None:
     try:
-        path.rename(aside)
-    except FileNotFoundError:
-        return
-    caught = read_holder(aside)
-    if caught is not None and (dead is None or caught.token != dead.token):
-        with contextlib.suppress(FileExistsError):
-            os.link(aside, path)
-    aside.unlink()
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _holder(content: bytes) -> Holder | None:
+    try:
+        return Holder(**json.loads(content))
+    except (ValueError, TypeError):
+        return None
 
 
 def _boot() -> str:

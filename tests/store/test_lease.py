@@ -138,14 +138,73 @@ def test_a_damaged_lease_holds_nothing(path, text):
         lease.renew()
 
 
-def test_a_living_drivers_lease_that_was_set_aside_by_mistake_is_put_back(path):
-    """Between the look at a dead holder and its removal, another driver may have taken the lease."""
+def test_the_lease_of_who_came_first_is_never_out_of_place(path, monkeypatch):
+    """Between the look at a dead holder and its succession, another driver may have taken the lease."""
     path.parent.mkdir()
-    gone, living = dead(), Holder.this_process()
-    write(path, living)
-    module._set_aside(path, gone)
-    assert read_holder(path) == living
-    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    write(path, dead())
+    other, judge = hold_lease(path), Holder.alive
+    first: list[Holder] = []
+    seen: list[Holder | None] = []
+
+    def slowly(holder: Holder, lease: Path) -> bool:
+        alive = judge(holder, lease)
+        if not alive and not first:
+            monkeypatch.setattr(Holder, "alive", judge)
+            first.append(other.__enter__().holder)
+        return alive
+
+    def watched(act):
+        def acting(*args, **kwargs):
+            done = act(*args, **kwargs)
+            if first:
+                seen.append(read_holder(path))
+            return done
+
+        return acting
+
+    monkeypatch.setattr(Holder, "alive", slowly)
+    for owner, name in [(os, "link"), (os, "replace"), (os, "unlink"), (Path, "rename"), (Path, "unlink")]:
+        monkeypatch.setattr(owner, name, watched(getattr(owner, name)))
+    with pytest.raises(LeaseError, match="another run is at work"), hold_lease(path):
+        pytest.fail("two drivers at once")
+    assert len(seen) > 0
+    assert set(seen) == set(first)
+    other.__exit__(None, None, None)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_driver_that_is_being_succeeded_does_not_give_back_what_is_no_longer_its_own(path):
+    """One that had stopped for minutes on another machine may wake up just then."""
+    with hold_lease(path) as lease:
+        succession = module.succession_path(path, path.read_bytes())
+        write(succession, Holder.this_process())
+    assert read_holder(path) == lease.holder
+    with pytest.raises(LeaseError, match="another run is at work"), hold_lease(path):
+        pass
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_drivers_that_died_while_they_took_over_are_taken_over(path, depth):
+    path.parent.mkdir()
+    place = path
+    for _ in range(depth + 1):
+        write(place, dead())
+        place = module.succession_path(path, place.read_bytes())
+    with hold_lease(path) as lease:
+        assert read_holder(path) == lease.holder
+        with pytest.raises(LeaseError), hold_lease(path):
+            pass
+    assert read_holder(path) is None
+
+
+def test_a_lease_is_renewed_while_its_holder_is_busy(path, monkeypatch):
+    monkeypatch.setattr(module, "HEARTBEAT_S", 0.02)
+    with hold_lease(path):
+        os.utime(path, (1.0, 1.0))
+        until = time.monotonic() + 10
+        while path.stat().st_mtime < 2 and time.monotonic() < until:
+            time.sleep(0.02)
+        assert time.time() - path.stat().st_mtime < 60
 
 
 @pytest.mark.parametrize("held_by", ["nobody", "a dead process"])
