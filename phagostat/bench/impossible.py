@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
 from phagostat.bench.border import blackened
 from phagostat.bench.camera import Camera, Counts
 from phagostat.bench.glass import Glass, Image
+from phagostat.bench.impossible_phase import run_impossible_phase
 from phagostat.bench.noise import COUNTS_PER_ELECTRON, OFFSET_COUNTS, READ_NOISE_COUNTS
 from phagostat.bench.picture import PictureGlass
 from phagostat.bench.plan import DEFAULT_METHOD, Plan, Report, search_radius_px
 from phagostat.bench.spots import SpotGlass
-from phagostat.bench.trials import Figures, Trial, accuracy, as_row, attempt, of
+from phagostat.bench.trials import Figures, Trial, as_row, attempt, of, refusals
 from phagostat.kernels.translation import prepare_reference
 from phagostat.simulate.scene import SceneSimulation
 from phagostat.simulate.spec import SimulationSpec
@@ -41,10 +43,13 @@ class Reference:
         Gives another field by number, in the counts of this one.
     other_channel
         What another channel shows, in the counts of this one.
+    background_counts
+        Median of the noise-free frame.
     """
 
     glass: Glass
     camera: Camera
+    background_counts: float
     foreign: Callable[[int], Glass]
     other_channel: Callable[[], Image]
 
@@ -55,10 +60,6 @@ class Reference:
         return self.camera.record(glass.frame((float(y), float(x))), random)
 
 
-def _background(reference: Reference) -> float:
-    return float(np.median(reference.glass.frame()[::4, ::4]))
-
-
 def _flat(reference: Reference, counts: float) -> Counts:
     side = reference.glass.side_px
     return Camera(reference.camera.white_counts).record(np.full((side, side), counts, np.float32))
@@ -66,8 +67,9 @@ def _flat(reference: Reference, counts: float) -> Counts:
 
 def _noise(reference: Reference, random: Random) -> Counts:
     side = reference.glass.side_px
-    level = _background(reference)
-    frame = level * (1 + _NOISE_LEVEL * random.standard_normal((side, side), dtype=np.float32))
+    frame = reference.background_counts * (
+        1 + np.float32(_NOISE_LEVEL) * random.standard_normal((side, side), dtype=np.float32)
+    )
     return reference.camera.record(frame, random)
 
 
@@ -123,7 +125,7 @@ def _foreign(reference: Reference, random: Random) -> Counts:
 
 KINDS: dict[str, Callable[[Reference, Random], Counts]] = {
     "black": lambda reference, _: _flat(reference, 0.0),
-    "constant": lambda reference, _: _flat(reference, _background(reference)),
+    "constant": lambda reference, _: _flat(reference, reference.background_counts),
     "saturated": lambda reference, _: _flat(reference, reference.camera.white_counts),
     "pure noise": _noise,
     "empty field": _empty,
@@ -146,7 +148,7 @@ def run_impossible(plan: Plan, report: Report) -> Figures:
     -------
     dict
         For each method and kind the number of pairs, of shifts that were accepted, and reasons for refusals with how
-        often they were given; all trials.
+        often they were given; all trials; ``phase_contrast``: the same for the method of that channel.
 
     Notes
     -----
@@ -176,7 +178,8 @@ def run_impossible(plan: Plan, report: Report) -> Figures:
     report(len(places), len(places), "impossible pairs")
     return {
         "sides_px": sides,
-        "methods": {method: _figures(of(trials, method=method)) for method in plan.methods},
+        "methods": {method: refusals(of(trials, method=method), list(KINDS)) for method in plan.methods},
+        "phase_contrast": run_impossible_phase(plan, report),
         "trials": [as_row(trial) for trial in trials],
     }
 
@@ -202,26 +205,6 @@ def _places(plan: Plan, sides: list[int], fields: list[int]) -> tuple[list[Place
     return sorted({*places, *compared}, key=lambda place: (-place[0], *place[1:])), set(compared)
 
 
-def _figures(trials: list[Trial]) -> Figures:
-    reasons: dict[str, int] = {}
-    for trial in trials:
-        if trial.reason is not None:
-            words = "".join("#" if c.isdigit() else c for c in trial.reason)
-            reasons[words] = reasons.get(words, 0) + 1
-    by_kind = {
-        kind: {"n": len(found), "n_accepted": sum(t.accepted for t in found)}
-        for kind in KINDS
-        if (found := of(trials, case=kind))
-    }
-    return {
-        "n": len(trials),
-        "n_accepted": sum(trial.accepted for trial in trials),
-        "n_crashed": accuracy(trials)["n_crashed"],
-        "kinds": by_kind,
-        "reasons": dict(sorted(reasons.items(), key=lambda item: -item[1])),
-    }
-
-
 def _reference(plan: Plan, side_px: int, field: int) -> Reference:
     """Give a field by its number."""
     if field != _PICTURE or plan.reference is None:
@@ -230,24 +213,27 @@ def _reference(plan: Plan, side_px: int, field: int) -> Reference:
         return Reference(
             glass,
             camera,
-            lambda number: SpotGlass.draw(side_px=side_px, seed=plan.seed + _FOREIGN_SEED + number),
-            lambda: _other_channel(plan, side_px),
+            glass.glow_counts,
+            cache(lambda number: SpotGlass.draw(side_px=side_px, seed=plan.seed + _FOREIGN_SEED + number)),
+            cache(lambda: _other_channel(plan, side_px)),
         )
     picture = PictureGlass.read(plan.reference, side_px)
     frame = picture.frame()
     low, high = float(np.median(frame)), float(np.quantile(frame, 0.99))
 
+    @cache
     def foreign(number: int) -> Glass:
         glass = SpotGlass.draw(side_px=side_px, seed=plan.seed + _FOREIGN_SEED + number)
         theirs = glass.frame()
         factor = (high - low) / max(float(np.quantile(theirs, 0.99)) - glass.glow_counts, 1.0)
         return glass.dimmed(factor)
 
+    @cache
     def other() -> Image:
         seen = _other_channel(plan, side_px)
         return np.asarray(seen * np.float32(127.0 / max(float(np.median(seen)), 1.0)), np.float32)
 
-    return Reference(picture, Camera(picture.white_counts, 0.0, _PICTURE_NOISE_COUNTS), foreign, other)
+    return Reference(picture, Camera(picture.white_counts, 0.0, _PICTURE_NOISE_COUNTS), low, foreign, other)
 
 
 def _other_channel(plan: Plan, side_px: int) -> Image:

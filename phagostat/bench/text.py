@@ -270,6 +270,16 @@ def _impossible(found: Document, document: Document) -> Iterator[str]:
     totals = [found["methods"][method] for method in methods]
     rows.append(["**all**", *(f"**{t['n_accepted']} of {t['n']}**" for t in totals)])
     yield from table(["accepted", *methods], rows)
+    phase = found["phase_contrast"]
+    yield ""
+    if "absent" in phase:
+        yield f"Phase contrast: not run ({phase['absent']})."
+        return
+    yield f"Phase contrast ({phase['movie']}, {phase['n_foreign_fields']} foreign fields):"
+    yield ""
+    rows = [[kind, f"{one['n_accepted']} of {one['n']}"] for kind, one in phase["kinds"].items()]
+    rows.append(["**all**", f"**{phase['n_accepted']} of {phase['n']}**"])
+    yield from table(["accepted", phase["method"]], rows)
 
 
 def _movie(found: Document, document: Document) -> Iterator[str]:

@@ -170,6 +170,34 @@ def timing(trials: Sequence[Trial], baseline: Sequence[Trial] = ()) -> Figures:
     return figures
 
 
+def refusals(trials: Sequence[Trial], kinds: Sequence[str]) -> Figures:
+    """How many pairs were accepted, kind by kind, and why the others were not.
+
+    Returns
+    -------
+    dict
+        ``n``, ``n_accepted``, ``n_crashed``; ``kinds``: ``n`` and ``n_accepted`` of each; ``reasons``: how often each
+        was given, the most frequent first, digits as ``#``.
+    """
+    reasons: dict[str, int] = {}
+    for trial in trials:
+        if trial.reason is not None:
+            words = "".join("#" if c.isdigit() else c for c in trial.reason)
+            reasons[words] = reasons.get(words, 0) + 1
+    by_kind = {
+        kind: {"n": len(found), "n_accepted": sum(t.accepted for t in found)}
+        for kind in kinds
+        if (found := of(trials, case=kind))
+    }
+    return {
+        "n": len(trials),
+        "n_accepted": sum(trial.accepted for trial in trials),
+        "n_crashed": sum(trial.crashed for trial in trials),
+        "kinds": by_kind,
+        "reasons": dict(sorted(reasons.items(), key=lambda item: -item[1])),
+    }
+
+
 def as_row(trial: Trial) -> Mapping[str, Any]:
     """Give a trial as JSON has it: no NaN."""
 

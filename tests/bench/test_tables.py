@@ -13,11 +13,13 @@ from PIL import Image
 from phagostat.bench import shifts as shifts_module
 from phagostat.bench.command import as_json, plan_of, run_registration
 from phagostat.bench.impossible import KINDS
+from phagostat.bench.impossible_phase import FIELDS, run_impossible_phase
 from phagostat.bench.movie import LARGEST_SHIFT_PX, read_movie, run_movie, window
-from phagostat.bench.plan import Plan
+from phagostat.bench.plan import GLASS_METHOD, Plan
 from phagostat.bench.robustness import CONDITIONS
 from phagostat.bench.spots import SpotGlass
 from phagostat.bench.text import registration_text
+from phagostat.kernels.translation import METHODS
 from phagostat.model.errors import PhagostatError, SettingsError, SourceError
 
 SMALL = {"side_px": 256, "methods": ("tiles",)}
@@ -152,6 +154,18 @@ def test_a_movie_comes_back_to_where_its_stage_was(movie):
         row = by_frame[frame, "tiles"]
         assert row["y"]["mean_px"] == pytest.approx(drift_y, abs=0.1)
         assert row["x"]["mean_px"] == pytest.approx(drift_x, abs=0.1)
+
+
+def test_impossible_phase_contrast_is_made_of_the_movie(movie):
+    if GLASS_METHOD not in METHODS:
+        pytest.skip("there is no method for phase contrast")
+    (movie.parent / FIELDS).mkdir()
+    tifffile.imwrite(movie.parent / FIELDS / "field01.tif", np.full((600, 600), 3, np.uint16))
+    tifffile.imwrite(movie.parent / FIELDS / "field01_labels.tif", np.zeros((600, 600), np.uint8))
+    result = run_impossible_phase(Plan(n=1, movie=movie, **SMALL), silent)
+    assert result["n_foreign_fields"] == 1
+    assert {"black", "turned by 90 degrees", "mirrored", "foreign field"} <= set(result["kinds"])
+    assert "absent" in run_impossible_phase(Plan(n=1, **SMALL), silent)
 
 
 def test_a_window_is_cropped_and_does_not_wrap():
