@@ -88,7 +88,7 @@ def loop_of(job: Job) -> Loop:
     """The loop of a job."""
     if job.acquisition is None:
         return Loop(job, CONVERSION_STEPS, prepare=prepare_conversion)
-    steps = analysis_steps(job.acquisition)
+    steps = analysis_steps(job.acquisition, job.settings)
     return Loop(job, steps, prepare=prepare_analysis, tabulate=write_tables, table_settings=TABLE_SETTINGS)
 
 

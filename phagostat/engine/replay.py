@@ -31,18 +31,25 @@ def blur_verdicts(job: Job, scene: int, frames: Sequence[FrameEntries], about: M
         search_frames=settings.search_frames,
     )
     times = job.scenes[scene].times_s
+    asked = settings.rule == "corrected"  # the published rule knows nothing of aggregates
     records = [
         BlurRecord(
             frame=frame,
             time_s=float(frame) if times is None else times[frame],
             verdict=entries["measures"].verdict,
             sharpness=entries["measures"].record.get("sharpness"),
-            matched_aggregates=entries["territories"].record.get("aggregates_shown"),
-            expected_aggregates=entries["territories"].record.get("aggregates_expected"),
+            matched_aggregates=entries["territories"].record.get("aggregates_shown") if asked else None,
+            expected_aggregates=entries["territories"].record.get("aggregates_expected") if asked else None,
         )
         for frame, entries in enumerate(frames)
     ]
-    _, verdicts = fold(records, reference_sharpness=_reference_sharpness(job, about["reference"]), options=options)
+    chosen = about["reference"].record.get("frame")
+    reference_sharpness = _candidate_sharpness(about["reference"], chosen)
+    if asked and job.settings.sharpness.method != "scaled" and chosen is not None:
+        if chosen >= len(records):
+            return []  # until its sharpness is known: no verdict may depend on which frames were computed first
+        reference_sharpness = records[chosen].sharpness
+    _, verdicts = fold(records, reference_sharpness=reference_sharpness, options=options)
     return [
         Folded(
             "usable" if verdict.usable else "unusable",
@@ -83,10 +90,8 @@ def _why_not(entries: FrameEntries) -> str:
     return entries["measures"].verdict if entries["measures"].verdict != "ok" else "blurred"
 
 
-def _reference_sharpness(job: Job, reference: Entry) -> float | None:
-    if job.settings.sharpness.method != "scaled":  # candidates were compared by the scaled measure
-        return None
-    chosen = reference.record.get("frame")
+def _candidate_sharpness(reference: Entry, chosen: int | None) -> float | None:
+    """Sharpness that the reference frame was chosen by: the scaled measure."""
     found = [c["sharpness"] for c in reference.record.get("candidates", ()) if c["frame"] == chosen]
     return found[0] if found else None
 

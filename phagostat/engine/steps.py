@@ -233,13 +233,20 @@ CELL_STEPS: tuple[Step, ...] = tuple(
 )
 """What ``run`` computes of an acquisition without an aggregate channel."""
 
+PAPER_STEPS: tuple[Step, ...] = tuple(
+    replace(step, needs=("reference", "measures")) if step.name == "verdicts" else step for step in ANALYSIS_STEPS
+)
+"""What ``run`` computes where the published blur rule is asked for: it asks for no aggregates."""
+
 CONVERSION_STEPS: tuple[Step, ...] = (Step("planes", 1, Scope.FRAME, facts=()),)
 """What ``convert`` computes."""
 
 
-def analysis_steps(acquisition: Acquisition) -> tuple[Step, ...]:
+def analysis_steps(acquisition: Acquisition, settings: Settings) -> tuple[Step, ...]:
     """The step table of an acquisition: what needs aggregates is left out where no channel shows them."""
-    return ANALYSIS_STEPS if acquisition.has_aggregates else CELL_STEPS
+    if not acquisition.has_aggregates:
+        return CELL_STEPS
+    return PAPER_STEPS if settings.blur.rule == "paper" else ANALYSIS_STEPS
 
 
 def step_tokens(steps: tuple[Step, ...], settings: Settings, acquisition: Acquisition | None) -> Mapping[str, str]:

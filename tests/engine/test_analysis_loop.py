@@ -383,6 +383,27 @@ def test_a_doubtful_frame_is_judged_by_the_aggregates_that_it_lost(tmp_path):
     assert "of their aggregates show" in lost["focus_reason"]
 
 
+@pytest.mark.parametrize("block", [1, 8])
+def test_the_plain_laplacian_can_be_judged_by_the_corrected_rule(tmp_path, block):
+    """The reference frame, which is not the first one, is what the first frames are compared with."""
+    values = {"sharpness": {"method": "laplacian"}, "execution": {"block_frames": block}}
+    _, layout = analyse(Movie(), tmp_path, **values)
+    rows = {(row["scene"], row["frame"]): row for row in frames_of(layout)}
+    assert [row["frame"] for row in rows.values() if row["is_reference"]] == [1, 1]
+    assert rows[0, 1]["sharpness_ratio"] == pytest.approx(1.0, abs=0.2)
+    assert rows[0, 2]["focus"] == "blurred"
+    assert all(rows[place]["usable"] for place in [(0, 1), (0, 3), (0, 6), (1, 1), (1, 3)])
+
+
+def test_the_published_blur_rule_asks_for_no_aggregates(tmp_path):
+    made = job(Movie(), tmp_path, blur={"rule": "paper"})
+    loop = loop_of(made)
+    (verdicts,) = (step for step in loop.steps if step.name == "verdicts")
+    assert "territories" not in verdicts.needs
+    assert loop.run(SynchronousExecutor()).sealed
+    assert {row["focus"] for row in frames_of(made.layout)} >= {"sharp", "blurred"}
+
+
 def test_criteria_of_quality_are_stated_and_changing_them_writes_tables_alone(tmp_path):
     _, layout = analyse(Movie(), tmp_path)
     scenes = read_table(layout.tables, "scenes").to_pylist()

@@ -88,8 +88,8 @@ def missing(value: object) -> bool:
 
 def test_the_table_is_a_part_of_the_whole_one_and_needs_nothing_beyond_itself(tmp_path):
     names = {step.name for step in CELL_STEPS}
-    assert analysis_steps(job(Phase(), tmp_path).known) is CELL_STEPS
-    assert analysis_steps(job(Movie(), tmp_path).known) is ANALYSIS_STEPS
+    assert analysis_steps(job(Phase(), tmp_path).known, profile_settings()) is CELL_STEPS
+    assert analysis_steps(job(Movie(), tmp_path).known, profile_settings()) is ANALYSIS_STEPS
     assert {step.name for step in ANALYSIS_STEPS} - names == {
         "threshold", "aggregates", "territories", "overlaps", "eaten", "fates",
     }  # fmt: skip
