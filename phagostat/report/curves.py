@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-# dark members of palettes that are told apart with every kind of colour vision; each at least 3:1 against white
-PALETTE: Final = ("#0072b2", "#c45200", "#00795a", "#a8437f", "#5a3d9a", "#7d6300", "#2b7fb8", "#8a2d2d")
+# told apart with every kind of colour vision (tests/report/test_figures.py), each at least 3:1 against white
+PALETTE: Final = ("#0072b2", "#c45200", "#00795a", "#e16e8c", "#6e0000", "#0000e1", "#285050", "#6e006e")
 MEAN: Final = "#14202b"
 MANY: Final = "#5f7a90"
 """Of every scene where there are more than colours."""
@@ -95,6 +95,14 @@ def path_data(x: Floats, y: Floats) -> str:
     return "".join(parts)
 
 
+def lone_data(x: Floats, y: Floats) -> str:
+    """SVG path of dots at the finite points without a finite neighbour, which a thin line would hardly show."""
+    known = np.isfinite(x) & np.isfinite(y)
+    beside = np.concatenate([[False], known, [False]])
+    lone = np.flatnonzero(known & ~beside[:-2] & ~beside[2:])
+    return "".join(f"M{_short(x[i])},{_short(y[i])}h0" for i in lone)
+
+
 def curve_chart(
     lines: Sequence[Line], *, title: str, x_label: str, y_label: str, x_span: tuple[float, float] | None = None
 ) -> Markup:
@@ -146,6 +154,11 @@ def curve_chart(
             f'<path class="{kind}" stroke="{line.colour}" d="{path_data(across(line.x), down(line.y))}">'
             f"<title>{escape(line.label)}</title></path>"
         )
+        dots = lone_data(across(line.x), down(line.y))
+        if dots:
+            parts.append(
+                f'<path class="lone" stroke="{line.colour}" d="{dots}"><title>{escape(line.label)}</title></path>'
+            )
     return Markup("\n".join([*parts, "</svg>"]))
 
 

@@ -77,7 +77,9 @@ def _of_scenes(run: RunSummary) -> Iterator[Finding]:
     if blind:
         yield Finding(
             "serious",
-            f"{_of(len(blind), total, 'scene')} {_has(len(blind))} no reference frame",
+            f"None of the {total} scenes has a reference frame"
+            if len(blind) == total > 1
+            else f"{_of(len(blind), total, 'scene')} {_has(len(blind))} no reference frame",
             f"Nothing could be measured in: {_named(blind)}. No frame was good enough for the others to be compared "
             f"with. {_reasons(blind)}",
         )
@@ -100,7 +102,9 @@ def _of_scenes(run: RunSummary) -> Iterator[Finding]:
         ) + (f"; and {len(odd) - NAMED} more" if len(odd) > NAMED else "")  # fmt: skip
         yield Finding(
             "caution",
-            f"{_of(len(odd), total, 'scene')} {_has(len(odd))} another brightness than the rest",
+            "The scenes differ in brightness"
+            if len(odd) == total
+            else f"{_of(len(odd), total, 'scene')} {_has(len(odd))} another brightness than the rest",
             "All scenes are measured with one threshold, "
             f"{_counts(odd[0].row.get('threshold_counts'))} counts above background. On their own these would have got "
             f"one that is more than 25 % off the median of all scenes ({parts}). Look whether their aggregates are "

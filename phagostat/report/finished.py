@@ -64,6 +64,11 @@ class FrameFacts:
     shift_yx_px: tuple[float, float] | None
     is_reference: bool
 
+    @property
+    def state_text(self) -> str:
+        """The state as it is written for people."""
+        return self.state.replace("_", " ")
+
 
 @dataclass(frozen=True)
 class SceneFacts:

@@ -245,11 +245,11 @@ def _mark_rejected(picture: Picture, facts: FrameFacts) -> None:
     height, width = picture.shape[:2]
     thick = max(2, round(min(height, width) / 128))
     cv2.rectangle(picture, (0, 0), (width - 1, height - 1), REJECTED, 2 * thick - 1)
-    _write(picture, f"not used: {facts.state}", at="top right", background=REJECTED)
+    _write(picture, f"not used: {facts.state_text}", at="top right", background=REJECTED)
 
 
 def _say_placeholder(picture: Picture, facts: FrameFacts, *, none_at_all: bool) -> None:
-    said = f"no picture: {facts.state}" if none_at_all and not facts.usable else "no phase contrast"
+    said = f"no picture: {facts.state_text}" if none_at_all and not facts.usable else "no phase contrast"
     _write(picture, said, at="centre", background=None)
 
 

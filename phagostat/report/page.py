@@ -168,7 +168,8 @@ def _write_index(
 ) -> Path:
     entries, first_problem = [], None
     for root in roots:
-        page = root / FILE_NAME if destination is None else destination / f"{root.name}.html"
+        beside = "index_.html" if root.name == "index" else f"{root.name}.html"  # index.html is the list of them
+        page = root / FILE_NAME if destination is None else destination / beside
         try:
             finished = FinishedOutput(root)
             run = summarise(finished)
@@ -316,37 +317,38 @@ def _chart(run: RunSummary, measure: Measure, lines: Sequence[Line]) -> Markup:
 
 def _key_figures(run: RunSummary) -> list[tuple[str, str]]:
     """What stands in large letters at the top: a figure, and what it counts."""
-    figures = [(f"{run.n_used} of {run.n_frames}", "frames are used")]
+    figures = [(f"{run.n_used} of {run.n_frames}", "frame is used" if run.n_frames == 1 else "frames are used")]
     if run.judged:
         kept = f"{len(run.accepted)} of {len(run.scenes)}"
         figures.insert(0, (kept, f"scene{'s' if len(run.scenes) > 1 else ''} accepted by the criteria of quality"))
     if math.isfinite(run.duration_min):
         figures.append((f"{number(round(run.duration_min, 1))} min", "were recorded"))
-    group = _group(run)
     eaten = _eaten_by_then(run)
     if eaten is not None:
         figures.append(eaten)
     cells = [value for s in run.averaged if math.isfinite(value := s.median("cell_count"))]
     if cells:
-        figures.append((_rounded(sum(cells) / len(cells)), f"cells in a frame, {group}"))
+        figures.append((_rounded(sum(cells) / len(cells)), f"cells in a frame, {_group(run, len(cells))}"))
     return figures
 
 
-def _group(run: RunSummary) -> str:
-    """What the figures at the top are means of."""
+def _group(run: RunSummary, known: int) -> str:
+    """What a figure at the top is a mean of: so many of the scenes that means are taken of have it."""
     n = len(run.averaged)
-    if run.accepted:
-        return f"mean of {n} accepted scenes" if n > 1 else "in the one accepted scene"
     why = "rejected" if run.judged else "not judged"
-    return f"mean of {n} scenes, which are {why}" if n > 1 else f"in a scene that is {why}"
+    if n == 1:
+        return "in the one accepted scene" if run.accepted else f"in a scene that is {why}"
+    of = f"{known} of {n}" if known < n else f"{n}"
+    which = "accepted scenes" if run.accepted else f"scenes, all {why}"
+    return f"in {of} {which}" if known == 1 else f"mean of {of} {which}"
 
 
 def _eaten_by_then(run: RunSummary) -> tuple[str, str] | None:
     """What was eaten by the last time that all scenes have in common, which makes it one and the same time."""
-    having = [s for s in run.averaged if math.isfinite(s.ends("eaten_area_um2")[1])]
+    having = run.with_eaten
     if not having:
         return None
-    mean, group = _mean_of(run, "eaten_area_um2"), _group(run)
+    mean, group = _mean_of(run, "eaten_area_um2"), _group(run, len(having))
     if mean is None:
         last = having[0].last_measured("eaten_area_um2")
         value, at = having[0].series["eaten_area_um2"][last], run.axis_of(having[0])[last]

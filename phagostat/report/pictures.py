@@ -108,7 +108,9 @@ def scene_pictures(output: FinishedOutput, scene: int, *, n_scenes: int, movies:
         sizes.append(len(data))
         stills.append(Shown(_uri(data), picture.shape[1], picture.shape[0], (frame,)))
     movie = None
-    if movies and stills:
+    shown = [output.image_series(scene, role) for role in output.roles]
+    seen = any(f.usable or any(output.has_plane(series, f.frame) for series in shown) for f in about.frames)
+    if movies and stills and seen:
         # frames of a movie are coarser than stills and are coded as differences where they are alike
         left = budget - sum(sizes)
         expected = 0.9 * max(sizes) * (movie_width / width) ** 2

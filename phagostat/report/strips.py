@@ -12,7 +12,7 @@ import numpy as np
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
-from phagostat.report.curves import number, path_data
+from phagostat.report.curves import lone_data, number, path_data
 from phagostat.report.summary import SceneSummary
 
 Floats = NDArray[np.float64]
@@ -135,7 +135,7 @@ def strip(scene: SceneSummary, *, max_shift_px: float | None = None, lanes: bool
     body = [
         f'<svg width="{_width(n, step)}" height="{height}" role="img" aria-label="{escape(_said(scene))}">',
         *_bars(scene, step, top=0, height=BAR),
-        *_reference_mark(scene, step),
+        *(_reference_mark(scene, step) if lanes else ()),
     ]
     if lanes:
         for drawn in (_shift_lane(scene, step, shift_top, max_shift_px), _sharpness_lane(scene, step, sharpness_top)):
@@ -168,6 +168,7 @@ def _shift_lane(scene: SceneSummary, step: float, top: float, max_shift_px: floa
         body.append(
             f'<path class="shift {name}" d="{path_data(_middles(scene, step), places)}">'
             f"<title>shift along {name}</title></path>"
+            f'<path class="shift {name} lone" d="{lone_data(_middles(scene, step), places)}"/>'
         )
     return _Lane(list(labels), body)
 
@@ -184,7 +185,10 @@ def _sharpness_lane(scene: SceneSummary, step: float, top: float) -> _Lane:
         for i, f in enumerate(scene.frames)
         if not f.usable and math.isfinite(heights[i])
     ]
-    path = f'<path class="sharpness" d="{path_data(x, heights)}"><title>sharpness</title></path>'
+    path = (
+        f'<path class="sharpness" d="{path_data(x, heights)}"><title>sharpness</title></path>'
+        f'<path class="sharpness lone" d="{lone_data(x, heights)}"/>'
+    )
     return _Lane(list(labels), [*_lane(top, scene.n_frames * step), path, *dots])
 
 

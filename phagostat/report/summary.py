@@ -313,6 +313,11 @@ class RunSummary:
         return self.accepted or self.scenes
 
     @property
+    def with_eaten(self) -> tuple[SceneSummary, ...]:
+        """Those of :attr:`averaged` whose eaten area is known."""
+        return tuple(scene for scene in self.averaged if scene.last_measured("eaten_area_um2") >= 0)
+
+    @property
     def has_times(self) -> bool:
         """Whether the times of every scene are known."""
         return all(scene.times_min is not None for scene in self.scenes)

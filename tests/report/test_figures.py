@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from skimage.color import deltaE_ciede2000, rgb2lab
 
 from phagostat.report.curves import HEIGHT, MANY, MEAN, PALETTE, WIDTH, Line, curve_chart, nice_ticks, number, path_data
 from phagostat.report.finished import FinishedOutput
@@ -34,6 +35,18 @@ def test_lines_break_where_nothing_was_measured_and_a_lone_point_is_a_dot() -> N
     y = np.array([1, 2, NAN, 3, NAN, 4, 5])
     assert path_data(x, y) == "M0,1 1,2M3,3h0M5,4 6,5"
     assert path_data(x, np.full(7, NAN)) == ""
+
+
+def test_a_lone_point_can_be_seen() -> None:
+    y = np.array([1, 2, NAN, 3, NAN, 4, 5])
+    drawing = chart(Line("a", np.arange(7.0), y, "#000"), Line("b", np.arange(7.0), 2 * np.arange(7.0), "#111"))
+    style = resources.files("phagostat.report").joinpath("templates/style.css").read_text("utf-8")
+    width = re.search(r"svg \.lone {[^}]*stroke-width: ([\d.]+)", style)
+    assert width is not None
+    assert float(width.group(1)) >= 4
+    (lone,) = drawing.findall("path[@class='lone']")
+    assert lone.get("stroke") == "#000"
+    assert len(points(lone.get("d"))) == 1  # type: ignore[arg-type]
 
 
 def test_points_lie_where_the_axes_say() -> None:
@@ -214,3 +227,27 @@ def test_colours_stand_out_from_the_page() -> None:
         assert contrast(colour, "#f5f7f9") >= 4.5, colour
     for ground, ink in re.findall(r"background: (#\w{6}); color: (#\w{6});", style):
         assert contrast(ground, ink) >= 4.5, (ground, ink)
+
+
+# Machado, Oliveira, Fernandes (2009), doi:10.1109/TVCG.2009.113, severity 1: what is left of linear red, green, blue
+COLOUR_VISION = {
+    "usual": np.eye(3),
+    "no red cones": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "no green": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+    "no blue": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+}
+
+
+@pytest.mark.parametrize("vision", COLOUR_VISION)
+def test_colours_are_told_apart_with_every_kind_of_colour_vision(vision: str) -> None:
+    style = resources.files("phagostat.report").joinpath("templates/style.css").read_text("utf-8")
+    bars = dict(re.findall(r"\.(\w+) {\s*fill: (#\w{6})", style))
+    for colours in ((*PALETTE, MEAN), [bars[kind.name] for kind in KINDS if kind.name != "missing"]):
+        rgb = np.array([[int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] for colour in colours])
+        light = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+        seen = np.clip(light @ np.transpose(COLOUR_VISION[vision]), 0, 1)
+        shown = np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
+        lab = rgb2lab(shown[None])[0]
+        apart = deltaE_ciede2000(lab[:, None], lab[None]) + 99 * np.eye(len(lab))
+        i, j = np.unravel_index(np.argmin(apart), apart.shape)
+        assert apart[i, j] >= 7.5, (colours[i], colours[j])  # 1 is just told apart side by side

@@ -10,6 +10,7 @@ import pytest
 
 from phagostat.model.acquisition import ChannelRole
 from phagostat.model.errors import SettingsError, StoreError
+from phagostat.report import overlays
 from phagostat.report.finished import FinishedOutput, FrameFacts, SceneFacts, covered, moved
 from phagostat.report.overlays import (
     GROUND,
@@ -22,6 +23,7 @@ from phagostat.report.overlays import (
 )
 
 from .pictures import share_of
+from .written import WrittenScene, write_output
 
 BARE = {"scale_bar": False, "time_stamp": False, "verdict": False, "registered": False}
 
@@ -109,6 +111,14 @@ def test_rejected_frames_are_marked_and_missing_ones_said(output):
     no_cells = overlay_frame(output, 0, 4, **BARE)
     assert np.ptp(no_cells.astype(int)[..., 0] - no_cells[..., 2]) > 60  # aggregates in orange
     assert (no_cells.astype(int)[..., 2] - no_cells[..., 0]).max() == 0  # and nothing in blue
+
+
+def test_pictures_speak_in_words(tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(overlays, "_write", lambda _, text, **__: written.append(text))
+    scene = WrittenScene(2, states={0: "no_reference"})
+    overlay_frame(FinishedOutput(write_output(tmp_path / "movie", [scene])), 0, 0)
+    assert {"no picture: no reference", "not used: no reference"} <= {*written}
 
 
 def test_the_scale_bar_has_the_length_that_it_says(output):

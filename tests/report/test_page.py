@@ -157,6 +157,29 @@ def test_scenes_that_count_are_summed_as_in_the_table_of_the_acquisition(output_
     assert float(row.group(2)) == pytest.approx(100 * totals["eaten_fraction"], abs=0.06, rel=0.01)
 
 
+def test_a_figure_says_how_many_scenes_it_is_of(tmp_path: Path) -> None:
+    scenes = [WrittenScene(20, "whole"), WrittenScene(20, "lost", eaten=False)]
+    totals = {"scenes_counted": 2, "eaten_area_um2": 9.25, "eaten_fraction": 0.023}
+    words = report_of(tmp_path / "two", scenes, totals=totals).words
+    assert "9.25 µm² eaten in the first 38 min, in 1 of 2 accepted scenes" in words
+    assert "12 cells in a frame, mean of 2 accepted scenes" in words
+    assert "2 accepted scenes together, eaten area known of 1 9.25 2.3 " in words
+    words = report_of(tmp_path / "three", [*scenes, WrittenScene(20, "other")]).words
+    assert "9.25 µm² eaten in the first 38 min, mean of 2 of 3 accepted scenes" in words
+    rejected = [replace(scene, scene={"accepted": False, "quality_reason": "shaken"}) for scene in scenes]
+    words = report_of(tmp_path / "none", rejected).words
+    assert "9.25 µm² eaten in the first 38 min, in 1 of 2 scenes, all rejected" in words
+
+
+def test_scenes_of_unequal_brightness_are_not_compared_with_a_rest_that_is_not_there(tmp_path: Path) -> None:
+    odd = {"threshold_deviates": True}
+    scenes = [WrittenScene(name=f"s{i}", scene={**odd, "scene_threshold_counts": 400.0 + 800 * i}) for i in range(2)]
+    words = report_of(tmp_path / "movie", scenes).words
+    assert "The scenes differ in brightness" in words
+    assert "s0: 400 counts; s1: 1200 counts" in words
+    assert "than the rest" not in words
+
+
 def test_it_is_said_what_eaten_area_is_and_what_became_of_the_aggregates(output_folder: Path, tmp_path: Path) -> None:
     output = FinishedOutput(output_folder)
     words = read(write_report(output_folder, destination=tmp_path / "page.html", movies=False)).words
@@ -286,12 +309,29 @@ def test_without_an_aggregate_channel_no_scene_is_judged(tmp_path: Path) -> None
         "cells",
         frames={**nothing, "aggregates_verdict": ["no_channel"] * n},
         scene={"accepted": None, "quality_reason": "there is no aggregate channel", "ledger_verdict": "no_channel"},
+        eaten=False,
     )
     channels = [{"index": 0, "name": "PhC", "fluorescent": False, "description": ""}]
     words = report_of(tmp_path / "movie", [scene], channels=channels, roles={"cells": 0}).words
     assert "No channel of aggregates" in words
     assert "not judged" in words
     assert "rejected" not in words[: words.index("Curves")]
+    body = words[: words.index("Every parameter of the run")].lower()
+    for said in ("reference", "largest shift", "aggregates filled"):
+        assert said not in body, said
+
+
+def test_a_run_in_which_nothing_was_measured_says_so_and_no_more(tmp_path: Path) -> None:
+    blind = {"verdict": "unusable", "reason": "nothing stands out", "reference_frame": None, "accepted": False}
+    scenes = [
+        WrittenScene(6, f"s{i}", states=dict.fromkeys(range(6), "no_reference"), scene=blind, eaten=False)
+        for i in range(2)
+    ]
+    page = report_of(tmp_path / "movie", scenes)
+    assert "None of the 2 scenes has a reference frame" in page.words
+    curves = page.words[page.words.index(" Curves Nothing was measured") :]
+    assert "thick dark line" not in curves
+    assert "Scenes end at different times" not in page.words
 
 
 def test_twenty_long_scenes_stay_small(tmp_path: Path) -> None:
@@ -363,6 +403,16 @@ def test_several_acquisitions_have_an_index_that_leads_to_each(tmp_path: Path) -
     elsewhere = write_report(tmp_path / "out", destination=tmp_path / "pages")
     assert elsewhere == tmp_path / "pages" / "index.html"
     assert sorted(p.name for p in (tmp_path / "pages").iterdir()) == ["a & b.html", "c#1.html", "index.html"]
+
+
+def test_an_acquisition_called_as_the_index_keeps_its_page(tmp_path: Path) -> None:
+    for name in ("index", "movie"):
+        write_output(tmp_path / "results" / name, [WrittenScene(4)])
+    index = write_report(tmp_path / "results", destination=tmp_path / "pages")
+    links = [link for link in read(index).links if not link.startswith("#")]
+    assert len(set(links)) == 2
+    for link in links:
+        assert "Know this first" in read(index.parent / link).words
 
 
 def test_settings_of_another_version_are_shown_as_they_are(tmp_path: Path) -> None:

@@ -41,6 +41,12 @@ def test_a_movie_shows_every_frame_where_there_is_room(output: FinishedOutput) -
     assert scene_pictures(output, 0, n_scenes=2, movies=False).movie is None
 
 
+def test_there_is_no_movie_of_frames_without_a_picture(tmp_path: Path) -> None:
+    scene = WrittenScene(6, states=dict.fromkeys(range(6), "black"))
+    found = scene_pictures(FinishedOutput(write_output(tmp_path / "movie", [scene])), 0, n_scenes=1)
+    assert (len(found.stills), found.movie) == (1, None)
+
+
 @pytest.mark.parametrize(("n", "shown"), [(1, 60), (2, 60), (60, 60), (61, 60), (210, 60), (210, 8), (5, 0)])
 def test_frames_of_a_movie_are_spread_from_first_to_last(n: int, shown: int) -> None:
     frames = spread_frames(n, shown)

@@ -9,7 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from phagostat.engine.columns import EATEN_COLUMNS, FRAME_COLUMNS, SCENE_COLUMNS, TRACK_COLUMNS, Column
+from phagostat.engine.columns import (
+    ACQUISITION_COLUMNS,
+    EATEN_COLUMNS,
+    FRAME_COLUMNS,
+    SCENE_COLUMNS,
+    TRACK_COLUMNS,
+    Column,
+)
 from phagostat.settings import Settings, profile_settings
 from phagostat.store.layout import Layout
 from phagostat.store.manifest import new_manifest, write_manifest
@@ -27,6 +34,7 @@ class WrittenScene:
     frames: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     scene: Mapping[str, Any] = field(default_factory=dict)
     times_s: bool = True
+    eaten: bool = True
 
 
 def write_output(
@@ -38,6 +46,7 @@ def write_output(
     source: str = "/data/movie.czi",
     channels: Sequence[Mapping[str, Any]] | None = None,
     roles: Mapping[str, int] | None = None,
+    totals: Mapping[str, Any] | None = None,
 ) -> Path:
     """An output with these scenes; give its folder."""
     layout = Layout.analysis(root)
@@ -84,6 +93,8 @@ def write_output(
             TRACK_COLUMNS,
         ),
     }
+    if totals is not None:
+        tables["acquisition"] = ([dict(totals)], ACQUISITION_COLUMNS)
     digests = {name: write_table(layout.tables, name, _table(*content)) for name, content in tables.items()}
     if sealed:
         write_seal(layout, Seal("5ea1" * 8, digests))
@@ -167,5 +178,5 @@ def _eaten(index: int, scene: WrittenScene) -> list[dict[str, Any]]:
             "in_view_fraction": 0.75,
         }
         for frame in range(scene.n_frames)
-        if scene.states.get(frame, "ok") == "ok"
+        if scene.eaten and scene.states.get(frame, "ok") == "ok"
     ]
