@@ -8,6 +8,7 @@ reads them, and tests compare the bytes.
 
 from __future__ import annotations
 
+import os
 import uuid
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ZstdCodec
 from phagostat.model.errors import StoreError
 
 _CHECKSUM_BYTES = 4
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
 class ChunkCodec:
@@ -80,16 +82,24 @@ class ChunkCodec:
 
 def write_chunk(path: Path, data: bytes) -> None:
     """Write a chunk under a temporary name, as zarr does, and rename it into place."""
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+    # plain calls of the system: with paths as objects, names and folders cost as much as a small chunk
+    final = os.fspath(path)
+    partial = f"{final}.{uuid.uuid4().hex}.partial"
     try:
         try:
-            partial.write_bytes(data)
+            descriptor = os.open(partial, _NEW_FILE, 0o666)
         except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(data)
-        partial.replace(path)
+            os.makedirs(os.path.dirname(final), exist_ok=True)  # noqa: PTH103, PTH120
+            descriptor = os.open(partial, _NEW_FILE, 0o666)
+        try:
+            left = memoryview(data)
+            while left:
+                left = left[os.write(descriptor, left) :]
+        finally:
+            os.close(descriptor)
+        os.replace(partial, final)  # noqa: PTH105
     except BaseException:
-        partial.unlink(missing_ok=True)
+        path.with_name(os.path.basename(partial)).unlink(missing_ok=True)  # noqa: PTH119
         raise
 
 

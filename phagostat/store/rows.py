@@ -27,7 +27,9 @@ def write_row_file(
     StoreError
         If it cannot be written.
     """
-    data = parquet_bytes(pa.table({name: pa.array(column) for name, column in columns.items()}))
+    # figures that hardly repeat, in small files that are read once: no dictionaries, no statistics, a fast codec
+    table = pa.table({name: pa.array(column) for name, column in columns.items()})
+    data = parquet_bytes(table, compression="lz4", use_dictionary=False, write_statistics=False)
     digest = bytes_digest(data)
     path = f"{stem}.{digest[:16]}.parquet"
     write_whole(folder / path, data, fsync=fsync)
@@ -48,12 +50,12 @@ def read_row_file(folder: Path, path: str, digest: str) -> dict[str, NDArray[Any
         raise StoreError("a row file is gone", where=folder / path, found=error.strerror) from None
     if bytes_digest(data) != digest:
         raise StoreError("a row file is damaged", where=folder / path, found=bytes_digest(data))
-    table = pq.read_table(io.BytesIO(data))
+    table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)  # read_table would plan a data set's scan
     return {name: np.asarray(table.column(name).to_numpy()) for name in table.column_names}
 
 
-def parquet_bytes(table: pa.Table) -> bytes:
-    """A table as Parquet (zstd)."""
+def parquet_bytes(table: pa.Table, *, compression: str = "zstd", **options: Any) -> bytes:
+    """A table as Parquet; ``options`` are those of :func:`pyarrow.parquet.write_table`."""
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", write_statistics=True)
+    pq.write_table(table, sink, compression=compression, **options)
     return sink.getvalue()
