@@ -151,7 +151,7 @@ ANALYSIS_STEPS: tuple[Step, ...] = (
     ),
     Step(
         "territories",
-        3,
+        4,
         Scope.FRAME,
         needs=("reference", "threshold", "measures", "aggregates"),
         settings=lambda _: ("aggregates.min_area_um2", "aggregates.threshold_rule"),
@@ -159,7 +159,7 @@ ANALYSIS_STEPS: tuple[Step, ...] = (
     ),
     Step(
         "overlaps",
-        2,
+        3,
         Scope.FRAME,
         needs=("reference", "threshold", "measures", "aggregates"),
         settings=lambda _: ("aggregates.threshold_rule",),
@@ -207,7 +207,7 @@ ANALYSIS_STEPS: tuple[Step, ...] = (
     *(
         Step(
             name,
-            3,
+            4,
             Scope.MOVIE,
             needs=("reference", "aggregates", "territories", "overlaps", "usable"),
             settings=lambda _: ("ledger",),

@@ -73,8 +73,8 @@ def eaten_by_aggregate(state: LedgerState, fates: Fates) -> tuple[Floats, Floats
         Eaten and washed-away area in um2; 0 for aggregates that are not counted.
     """
     gone = np.where(followed(state, fates), fates.reference_area_um2 - fates.area_um2, 0.0)
-    washed = (fates.detached_from >= 0) & (fates.frames[:, None] >= fates.detached_from)
-    return np.where(washed, 0.0, gone), np.where(washed, gone, 0.0)
+    washed = np.where(followed(state, fates), fates.washed_um2, 0.0)
+    return gone - washed, washed
 
 
 def eaten_area(state: LedgerState, fates: Fates, *, min_area_um2: float = 0.0) -> EatenArea:

@@ -30,14 +30,15 @@ class FateOptions:
     passing_frames
         What was not in its place before, and leaves it again after no more than this many used frames around the
         reference frame, never lay on the glass.
-    trace_fraction
-        An aggregate that vanishes from one used frame to the next, and leaves less than this share of its light in
-        its place and nothing like it nearby, was washed away: what is eaten dims, or moves off with the cell.
-    shape_um, way_frames
+    trace_fraction, least_washed_um2
+        At least this area that vanishes from one used frame to the next, neither dimmed before nor after and with
+        nothing like it nearby, was washed away: what is eaten dims, or moves off with the cell. In the last frame,
+        where it cannot be seen to dim further, it must leave less than this share of its light.
+    way_frames
         What shows elsewhere in an aggregate's shape is the aggregate if it shows no more than this many used frames
-        after leaving its place; sights this close to each other are of something that rests.
-    min_traced_um2
-        Of smaller ones this cannot be told: they fall below the smallest area that is labelled as they dim.
+        after leaving its place.
+    far_um
+        What shows in its shape no further away than this may be what a bite left of it.
     """
 
     gone_fraction: float = 0.15
@@ -51,6 +52,6 @@ class FateOptions:
     min_moved_um2: float = 0.25
     passing_frames: int = 10
     trace_fraction: float = 0.25
-    min_traced_um2: float = 0.85
-    shape_um: float = 0.35
+    least_washed_um2: float = 0.3
     way_frames: int = 4
+    far_um: float = 1.0

@@ -10,12 +10,16 @@ from numpy.typing import NDArray
 
 from phagostat.folds.fate_options import FateOptions
 from phagostat.folds.ledger import LedgerState
-from phagostat.folds.movement import Movement, find_movement
+from phagostat.folds.movement import SLACK_FRAMES, Movement, find_movement
 
 Floats = NDArray[np.float64]
 
 _SCATTER = 0.05  # of its area: what an aggregate that nobody touches differs from frame to frame is less
 _LEAST_DIP_UM2 = 0.1
+_ALONE = 1.08  # share of its light: with more, another one's is there as well
+_AROUND = 0.03  # light that what is around an aggregate may add, of its own
+_OUT_OF_FOCUS = 0.1  # of its area: by how much light must say more than pixels do
+_AT_ONCE = 0.12  # of what went in one frame: less than this went in those before and after
 
 
 class Fate(StrEnum):
@@ -51,6 +55,8 @@ class Fates:
         By the last used frame.
     detached_from : (n,) int64
         First frame without it, for what was washed away; -1.
+    washed_um2 : (u, n) float64
+        What of it was washed away so far: all, or a part.
     gone_from, changed_from : (n,) int64
         First frame in which less than ``gone_fraction`` is left to the end, and in which less than
         ``whole_fraction`` is; -1.
@@ -63,6 +69,7 @@ class Fates:
     in_view: NDArray[np.bool_]
     fate: NDArray[np.object_]
     detached_from: NDArray[np.int64]
+    washed_um2: Floats
     gone_from: NDArray[np.int64]
     changed_from: NDArray[np.int64]
 
@@ -91,23 +98,32 @@ def aggregate_fates(state: LedgerState, options: FateOptions | None = None) -> F
         none = np.full(n, -1, np.int64)
         empty = np.zeros((len(used), n))
         fate = np.array([Fate.CENSORED if c else Fate.KEPT for c in state.reference.censored], object)
-        return Fates(frames, whole, empty, empty, empty > 0, fate, none, none, none)
+        return Fates(frames, whole, empty, empty, empty > 0, fate, none, empty, none, none)
     seen = np.stack([entry.area_um2 for entry in used])
     in_view = np.isfinite(seen)
-    light = np.stack([entry.light for entry in used]) / np.maximum(state.reference.light, 1e-9)
-    seen = _with_spread(seen, whole, light)
+    light = _relative_light(state)
+    above = np.stack([entry.above_um2 for entry in used])
+    spread = _spread(whole, light)
+    seen = np.where(spread > np.maximum(seen, above) + _OUT_OF_FOCUS * whole, spread, seen)
+    above = np.where(spread > above + _OUT_OF_FOCUS * whole, spread, above)
     home = _without_dips(_carried_forward(seen, whole), whole, limits)
-    movement = find_movement(state, home, limits)
+    above = _carried_forward(above, whole)
+    movement = find_movement(state, home, above, limits)
     elsewhere = movement.elsewhere_um2
-    area = _carried_off(home + elsewhere, movement)
+    dimmed = np.stack([entry.dimmed_um2 for entry in used])
+    outside = np.stack([entry.outside_um2 for entry in used])
+    total = above + np.minimum(elsewhere, np.maximum(whole - above, 0))
+    lying = _before_it_faded(total, dimmed, whole, still=outside[-1] - outside[-2:].min(axis=0) < limits.min_moved_um2)
+    area = _carried_off(_without_dips(lying, whole, limits), movement)
     area = _carried_forward(np.where(in_view, area, np.nan), whole)
     elsewhere = np.minimum(elsewhere, area)
     passing = _passing(state, seen, limits)
-    detached = np.where(passing | (movement.carried_from >= 0), -1, _detached(state, area, limits))
+    washed = np.where(passing, 0.0, _washed_away(state, area, movement, limits))
     left = area / np.maximum(whole, 1e-9)
     gone = _for_good(left < limits.gone_fraction)
     changed = _for_good(left < limits.whole_fraction)
     moved = elsewhere[-1] > 0.2 * whole
+    detached = np.where(gone >= 0, _for_good(washed >= 0.5 * whole), -1)
     fate = np.full(n, Fate.KEPT, object)
     fate[moved] = Fate.MOVED
     fate[changed >= 0] = Fate.PARTLY_EATEN
@@ -117,19 +133,45 @@ def aggregate_fates(state: LedgerState, options: FateOptions | None = None) -> F
     fate[passing] = Fate.PASSING
     fate[state.reference.censored] = Fate.CENSORED
     name = np.append(frames, -1)
-    return Fates(frames, whole, area, elsewhere, in_view, fate, name[detached], name[gone], name[changed])
+    return Fates(frames, whole, area, elsewhere, in_view, fate, name[detached], washed, name[gone], name[changed])
 
 
-def _with_spread(left: Floats, whole: Floats, light: Floats) -> Floats:
-    """Areas with what is out of focus: its pixels are darker, but its light is still around its place.
+def _before_it_faded(above: Floats, dimmed: Floats, whole: Floats, *, still: NDArray[np.bool_]) -> Floats:
+    """Areas above the threshold, without what is about to go: what was taken glows for a moment in its place.
+
+    Pixels that are dimmer than they were, and are gone in the next frame that is used, are in a cell by now.
+    """
+    lost = np.maximum(above[:-1] - above[1:], 0)
+    lying = above.copy()
+    lying[:-1] -= np.nan_to_num(np.minimum(dimmed[:-1], lost))
+    if len(above) > 1:  # nothing is known of what comes after the last frame: what has just become dim counts
+        before = np.maximum(dimmed[-2] - lost[-1], 0)
+        new = np.maximum(dimmed[-1] - before, 0)
+        lying[-1] -= np.nan_to_num(np.where(still & (new > np.maximum(_SCATTER * whole, _LEAST_DIP_UM2)), new, 0))
+    return lying
+
+
+def _relative_light(state: LedgerState) -> Floats:
+    """Light in each territory in the used frames, relative to the reference frame."""
+    light = np.stack([entry.light for entry in state.entries if entry.used])
+    return np.asarray(light / np.maximum(state.reference.light, 1e-9))
+
+
+def _spread(whole: Floats, light: Floats) -> Floats:
+    """Area that the light around each place stands for: what is out of focus has darker pixels and the same light.
 
     Light of what was taken stays for a moment as well; only what lasts over three frames counts.
     """
     lasting = light.copy()
     lasting[1:] = np.fmin(lasting[1:], light[:-1])
     lasting[:-1] = np.fmin(lasting[:-1], light[1:])
-    spread = np.clip(lasting - 0.05, 0, 1) * whole
-    return np.where(spread > left + 0.1 * whole, spread, left)
+    # light of others that came over it hides what is gone
+    brightest = light.copy()
+    for k in range(1, min(SLACK_FRAMES + 1, len(light))):
+        brightest[k:] = np.fmax(brightest[k:], light[:-k])
+        brightest[:-k] = np.fmax(brightest[:-k], light[k:])
+    alone = brightest <= _ALONE
+    return np.asarray(np.where(alone, np.clip(lasting - _AROUND, 0, 1), 0) * whole)
 
 
 def _passing(state: LedgerState, area: Floats, limits: FateOptions) -> NDArray[np.bool_]:
@@ -192,27 +234,41 @@ def _without_dips(area: Floats, whole: Floats, limits: FateOptions) -> Floats:
     return mended
 
 
-def _detached(state: LedgerState, area: Floats, limits: FateOptions) -> NDArray[np.int64]:
-    """Number of the first used frame without each aggregate that was washed away, else -1."""
-    used = [number for number, entry in enumerate(state.entries) if entry.used]
-    reference = state.reference
-    whole = reference.area_um2
-    found = np.full(area.shape[1], -1, np.int64)
-    left = area / np.maximum(whole, 1e-9)
-    gone = _for_good(left < limits.gone_fraction)
-    for i in np.flatnonzero((gone > 0) & (whole >= limits.min_traced_um2)).tolist():
-        now = int(gone[i])
-        entry, before = state.entries[used[now]], state.entries[used[now - 1]]
-        traceless = (
-            left[now - 1, i] >= limits.whole_fraction
-            and used[now] - used[now - 1] == 1
-            and np.isfinite(before.area_um2[i])
-            and entry.light[i] < limits.trace_fraction * reference.light[i]
-            and before.around_um2[i] - entry.around_um2[i] >= 0.6 * whole[i]
+def _washed_away(state: LedgerState, area: Floats, movement: Movement, limits: FateOptions) -> Floats:
+    """Area of each that was washed away by each used frame: it went at once, left no light, and shows nowhere near.
+
+    What is eaten dims in its place, or moves off with the cell. So does light of cells that happened to lie over an
+    aggregate in the reference frame, which was no part of it: neither was eaten.
+    """
+    used = [entry for entry in state.entries if entry.used]
+    frames = np.array([entry.frame for entry in used])
+    around = np.stack([entry.around_um2 for entry in used])
+    moved = np.stack([entry.moved_um2 for entry in used])
+    dimmed = np.stack([entry.dimmed_um2 for entry in used])
+    light = _relative_light(state)
+    whole = state.reference.area_um2
+    washed = np.zeros_like(area)
+    for now in range(1, len(used)):
+        lost, went = area[now - 1] - area[now], light[now - 1] - light[now]
+        gap = frames[now] - frames[now - 1]
+        after = light[now + 1 : now + 3]
+        later = np.fmin.reduce(after, axis=0) if len(after) else light[now]
+        sudden = (lost >= np.maximum(0.1 * whole, limits.least_washed_um2)) & (
+            went >= 0.5 * lost / np.maximum(whole, 1e-9)
         )
-        if traceless:
-            found[i] = now
-    return found
+        earlier = light[max(now - 1 - SLACK_FRAMES, 0) : now].max(axis=0)
+        sudden &= earlier - light[now - 1] <= _AT_ONCE * went + 0.02  # no meal was going on
+        sudden &= (light[now] - later <= _AT_ONCE * went + 0.02) & (dimmed[now - 1] <= 0.25 * lost)
+        sudden &= around[now - 1] - around[now] >= 0.6 * lost
+        sudden &= moved[now : now + 3].max(axis=0) < 0.5 * lost
+        sudden &= (movement.carried_from < 0) & (movement.elsewhere_um2[-1] == 0)
+        if gap > 1:  # a small one may have been eaten, a large one carried away in between
+            sudden &= (lost >= 2.0) & (gap <= 2)
+        if len(after) == 0:
+            sudden &= light[now] < limits.trace_fraction
+        for i in np.flatnonzero(sudden).tolist():
+            washed[now:, i] += lost[i]
+    return np.minimum(washed, np.maximum(whole - area, 0))
 
 
 def _for_good(state: NDArray[np.bool_]) -> NDArray[np.int64]:

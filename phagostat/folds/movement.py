@@ -68,15 +68,15 @@ class _Sighting:
     end: int
 
 
-def find_movement(state: LedgerState, home: Floats, limits: FateOptions) -> Movement:
+def find_movement(state: LedgerState, home: Floats, above: Floats, limits: FateOptions) -> Movement:
     """Tell what was moved along the glass from what is carried.
 
     Parameters
     ----------
     state : LedgerState
         Of all frames so far.
-    home : (u, n) float64
-        What is left in each place, in um2.
+    home, above : (u, n) float64
+        What is left in each place of pixels that keep their light, and what is above the threshold there, in um2.
     limits
         See :class:`~phagostat.folds.fates.FateOptions`.
 
@@ -89,18 +89,20 @@ def find_movement(state: LedgerState, home: Floats, limits: FateOptions) -> Move
     -----
     What a crossing cell pushes, or what creeps up to a neighbour, comes to rest at a new place and stays on the glass:
     it was not eaten, neither there nor on its way. What a cell has taken moves with it and never rests, or fades where
-    it stays; what has only just begun to move at the end of the scene counts as taken, which is more frequent. Where
+    it stays. Where
     the way was followed, the place belongs to the aggregate that was followed; something at rest that came out of
     nothing belongs to the aggregate that was lost nearby at that time.
     """
     follow = _following(state)
     position, outside = follow.position_um, follow.outside_um2
     n_times = len(home)
-    displaced, left_at = _shapes(state, home, limits)
+    displaced, left_at, level_at = _shapes(state, home, above, limits)
     elsewhere = displaced.copy()
     missing = np.maximum(state.reference.area_um2 - home - displaced, 0)
     arrivals: list[tuple[int, _Sighting]] = []
     for i in np.flatnonzero((outside >= limits.min_moved_um2).any(axis=0)).tolist():
+        if left_at[i] >= 0:
+            continue
         times = np.flatnonzero(outside[:, i] >= limits.min_moved_um2)
         end = rest_ends(times, position[times, i], outside[times, i], n_times=n_times, limits=limits)
         if end < 0:
@@ -121,10 +123,8 @@ def find_movement(state: LedgerState, home: Floats, limits: FateOptions) -> Move
     arrivals += [(-1, sighting) for sighting in strangers if sighting.end >= 0]
     elsewhere += _settled(state, arrivals, home=home, elsewhere=elsewhere, follow=follow, limits=limits)
     carried, level = _carried(state, home + elsewhere, strangers, follow=follow, limits=limits)
-    shaped = (left_at >= 0) & (carried < 0)
-    for i in np.flatnonzero(shaped).tolist():
-        start = int(left_at[i])
-        carried[i], level[i] = start, home[start + 1 : start + 1 + SLACK_FRAMES, i].min(initial=home[start, i])
+    shaped = left_at >= 0
+    carried[shaped], level[shaped] = left_at[shaped], level_at[shaped]
     # Taken in a frame that nobody saw: in the last one seen it may not have been.
     frames = np.array([entry.frame for entry in state.entries if entry.used])
     gap = (carried >= 0) & (carried < len(frames) - 1)
@@ -133,11 +133,15 @@ def find_movement(state: LedgerState, home: Floats, limits: FateOptions) -> Move
     return Movement(elsewhere, carried, level)
 
 
-def _shapes(state: LedgerState, home: Floats, limits: FateOptions) -> tuple[Floats, NDArray[np.int64]]:
-    """Area of what shows in the same shape at another place and keeps its light, and last times before others left.
+def _shapes(
+    state: LedgerState, home: Floats, above: Floats, limits: FateOptions
+) -> tuple[Floats, NDArray[np.int64], Floats]:
+    """Tell by shape and light what was moved, and what left with a cell.
 
-    What was pushed, or creeps up to a neighbour, keeps its light; what a cell has taken up is quenched as it is
-    carried about. Which of the two explains the light of all sights better decides, at rest or not.
+    Given are the area of what shows in the same shape at another place and keeps its light, and of what does not keep
+    it the last times before it left, and what it left behind. What was pushed, or creeps up to a neighbour, keeps its
+    light; what a cell has taken up is quenched as it is carried about. Which of the two explains the light of all
+    sights better decides, at rest or not.
     """
     used = [entry for entry in state.entries if entry.used]
     area = np.stack([entry.moved_um2 for entry in used])
@@ -145,33 +149,54 @@ def _shapes(state: LedgerState, home: Floats, limits: FateOptions) -> tuple[Floa
     light = np.stack([entry.moved_light for entry in used])
     minutes = np.array([entry.time_s for entry in used]) / 60
     whole = state.reference.area_um2
-    found, left_at = np.zeros_like(area), np.full(len(whole), -1, np.int64)
+    found, left_at, level = np.zeros_like(area), np.full(len(whole), -1, np.int64), np.zeros(len(whole))
+    in_one = np.stack([entry.moved_all for entry in used])
     lost = np.maximum(whole - home, 0)
     sighted = (area >= 0.7 * lost) & (area >= np.maximum(0.3 * whole, limits.min_moved_um2))
     for i in np.flatnonzero(sighted.any(axis=0)).tolist():
         times = np.flatnonzero(sighted[:, i])
-        first = int(times[0])
         # it left its place just before: else another one like it came by
-        before = last_whole(home[:, i], whole[i], first, 0.7)
-        if before < 0 or first - before > limits.way_frames:
+        before = last_whole(home[:, i], whole[i], int(times[0]), 0.7)
+        if before < 0 or times[0] - before > limits.way_frames:
+            continue
+        times = _one_way(times, by[:, i], light[:, i])
+        first, last = int(times[0]), int(times[-1])
+        # far away from the first on, while more and more goes from its place: another one that happens to lie there
+        far = np.hypot(*by[times, i].T) > limits.far_um
+        if far.any() and lost[times, i][far].min() < 0.6 * lost[times, i].max():
+            continue
+        # neither in its place nor anywhere else: it was on no way
+        between = np.arange(before + 1, first)
+        if (lost[between, i] - area[between, i] > 0.3 * whole[i]).any():
             continue
         share = np.minimum(area[times, i] / np.maximum(whole[i] - home[times, i], 1e-9), 1.0)
-        last_steps = by[times[-4:], i]
-        resting = len(times) >= 3 and float(np.ptp(last_steps, axis=0).max()) <= limits.shape_um
-        if is_quenched(minutes[times] - minutes[before], light[times, i], share, odds=1.0 if resting else 5.0):
-            if area[first : first + SLACK_FRAMES, i].max() < 0.6 * whole[i]:
-                continue
-            left_at[i] = last_whole(home[:, i], whole[i], first, limits.whole_fraction)
+        if is_quenched(minutes[times] - minutes[before], light[times, i], share, whole[i]):
+            # less than that far, and bites from one side look like it
+            if far.any():
+                left_at[i] = last_whole(home[:, i], whole[i], first, limits.whole_fraction)
+                level[i] = 0.0 if (in_one[times, i] > 0)[far].any() else above[times, i].min()
             continue
-        last = int(times[-1])
         end = last if last < len(home) - 1 - SLACK_FRAMES else len(home) - 1
         span = np.arange(before + 1, end + 1)
         known = np.interp(span, times, area[times, i])
         found[span, i] = np.minimum(known, np.maximum(whole[i] - home[span, i], 0))
-    return found, left_at
+    return found, left_at, level
 
 
-def is_quenched(age_min: Floats, light: Floats, share: Floats, *, odds: float = 1.0) -> bool:
+def _one_way(times: Times, by_um: Floats, light: Floats) -> Times:
+    """Sights that are of one thing: it moves a few um a frame, is not long out of sight, and never lights up."""
+    way = [int(times[0])]
+    for time in times[1:].tolist():
+        if time - way[-1] > 2 * SLACK_FRAMES:
+            break
+        step = float(np.hypot(*(by_um[time] - by_um[way[-1]])))
+        lit = len(way) > SLACK_FRAMES and light[time] > 1.12 * np.median(light[way[-SLACK_FRAMES:]])
+        if step <= 2.5 * (time - way[-1]) and not lit:
+            way.append(time)
+    return np.array(way, np.intp)
+
+
+def is_quenched(age_min: Floats, light: Floats, share: Floats, area_um2: float) -> bool:
     """Whether light that is seen elsewhere fades as in a cell rather than stays as on the glass.
 
     Parameters
@@ -183,6 +208,8 @@ def is_quenched(age_min: Floats, light: Floats, share: Floats, *, odds: float = 
     share : (k,) float64
         Of what is gone from its place, the part that was recognised: what is not is hidden or blends with others, and
         the light of the rest is less certain.
+    area_um2 : float
+        Of the aggregate: the light of small ones is less certain.
 
     Notes
     -----
@@ -190,12 +217,14 @@ def is_quenched(age_min: Floats, light: Floats, share: Floats, *, odds: float = 
     (bleaching, focus, neighbours) and independent scatter.
     """
     y = np.log(np.maximum(light, 0.05))
-    common, scatter = 0.03 + 0.15 * (1 - float(np.median(share))), 0.025 + 0.1 * (1 - share)
+    small = 0.01 / max(area_um2, 0.1)
+    common = 0.02 + small + 0.15 * (1 - float(np.median(share)))
+    scatter = 0.015 + 2 * small + 0.1 * (1 - share)
     covariance = np.diag(scatter**2) + common**2
     inverse = np.linalg.inv(covariance)
     kept = float(y @ inverse @ y)
     fading = [y + np.log(2) / half * age_min for half in (30.0, 45.0, 60.0, 90.0)]
-    return min(float(r @ inverse @ r) for r in fading) < kept + 2 * float(np.log(odds))
+    return min(float(r @ inverse @ r) for r in fading) < kept
 
 
 def _following(state: LedgerState) -> _Following:

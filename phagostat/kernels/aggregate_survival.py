@@ -8,29 +8,32 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from phagostat.kernels.aggregate_displacement import found_elsewhere, light_that_came
 from phagostat.kernels.aggregate_overlap import Territories, parts_above
 from phagostat.kernels.compilation import compiled
+from phagostat.kernels.vignette import without_glow
 
 SURVIVAL = np.dtype(
     [
         ("reference", np.uint16),
         ("left_px", np.float64),
+        ("above_px", np.float64),
+        ("dimmed_px", np.float64),
         ("seen_fraction", np.float64),
         ("moved_px", np.float64),
         ("moved_y_px", np.float64),
         ("moved_x_px", np.float64),
         ("moved_light", np.float64),
+        ("moved_all", np.float64),
     ]
 )
 """Columns of :func:`measure_survival`."""
 
 _MOST_PIXELS = 20_000  # that the focus of a frame is told from
 _ROUNDS = 5
-_MOST_PEAKS = 4096
-_WHOLE_PX = 20  # how far an aggregate is looked for over its own place
-_LARGE_PX = 100  # smaller ones are soon clear of their place
-_LEAST_MATCH = 0.4  # of what is gone, the share that must show at one place
 _LOSSY = 0.85  # of which less than this share is left, the rest is looked for
+_DARK, _LIT = 0.8, 1.2  # of the threshold: from the one to the other a pixel counts in part
+_SAME = 0.95  # share of its light from which on a pixel is not dimmed
 _LEAST_AREA_PX = 4.0  # smaller ones have no shape
 
 
@@ -47,7 +50,9 @@ class SurvivalReference:
     weight : (n_pixels,) float64
         Part of each pixel that lies above the threshold.
     light : (n_pixels,) float64
-        Counts above background, under an even lamp.
+        Counts above background, under an even lamp and without the uneven part of the glow.
+    local : (n_pixels,) float64
+        That uneven part, in counts.
     bend_yy, bend_xx, bend : (n_pixels,) float64
         Second differences of the light along y and x, and the Laplacian of the slightly smoothed light: what a frame
         shows that lies between the pixels, or that is not as sharp.
@@ -69,6 +74,7 @@ class SurvivalReference:
     start: NDArray[np.int64]
     weight: NDArray[np.float64]
     light: NDArray[np.float64]
+    local: NDArray[np.float64]
     bend_yy: NDArray[np.float64]
     bend_xx: NDArray[np.float64]
     bend: NDArray[np.float64]
@@ -101,6 +107,7 @@ def prepare_survival(
     background: float,
     threshold_counts: float,
     loss: float,
+    unevenness: NDArray[np.float32] | None = None,
 ) -> SurvivalReference:
     """Take the aggregates of the reference frame apart into pixels.
 
@@ -117,13 +124,17 @@ def prepare_survival(
         Its background level and the threshold above it, in counts.
     loss : float
         What the lamp was evened with.
+    unevenness : (y, x) float32, optional
+        How much brighter than usual the glow is (:func:`~phagostat.kernels.vignette.uneven_glow`); it lies on the
+        glass and moves with it.
 
     Returns
     -------
     SurvivalReference
         Possibly of no aggregate.
     """
-    flat, part = parts_above(frame, background + threshold_counts)
+    glow = np.zeros(frame.shape, np.float32) if unevenness is None else unevenness
+    flat, part = parts_above(without_glow(frame, glow), background + threshold_counts)
     owner = territories.image.ravel()[flat]
     order = np.flatnonzero(owner)
     order = order[np.argsort(owner[order], kind="stable")]
@@ -144,11 +155,14 @@ def prepare_survival(
     def at(image: NDArray[np.float32]) -> NDArray[np.float64]:
         return image.ravel()[flat].astype(np.float64)
 
+    local = at(glow)
+
     return SurvivalReference(
         flat=flat,
         start=start,
         weight=part,
-        light=at(plane),
+        light=at(plane) - local,
+        local=local,
         bend_yy=at(bend_yy),
         bend_xx=at(bend_xx),
         bend=at(np.asarray(bend, np.float32)),
@@ -202,14 +216,20 @@ def measure_survival(
     -------
     (n,) structured array of type :data:`SURVIVAL`
         ``left_px``: area of the footprint that is still there, in analysis pixels; where part of the footprint is out
-        of the frame, of the part that is not. ``seen_fraction``: the share of the footprint inside the frame.
+        of the frame, of the part that is not. ``above_px``: the area of it that is above the threshold, pixels that
+        keep their light included; ``dimmed_px``: the part of that which is dimmer than it was. ``seen_fraction``: the
+        share of the footprint inside the frame.
         ``moved_px``: area of what is gone from the footprint and shows, in the same shape and about the same
         brightness, at one other place where the reference frame had nothing; ``moved_y_px, moved_x_px``: how far away
         that is, in native pixels; ``moved_light``: its light relative to the reference frame's; 0 where there is no
-        such place.
+        such place. ``moved_all``: above 0 where all of the aggregate, and not only what is gone, shows there.
 
     Notes
     -----
+    Of a bright aggregate in which a cell leaves a piece, that piece is darker and still above the threshold: it lies
+    where it was, and ``left_px`` says too little. What a cell has just taken is dimmer as well, and above the threshold
+    for a frame or two. Which of the two it was, the next frame tells: so both areas are given.
+
     Comparing a pixel with itself asks neither how bright the aggregate is against the threshold nor how large it is:
     an aggregate that nobody touches keeps all of its area, in every frame, whatever its light does near the outline.
     What a cell has taken up is quenched, or moves: its pixels fall below their share before they fall below any
@@ -227,7 +247,7 @@ def measure_survival(
         return table
     shift_y, shift_x = shift_yx_px[0] / factor, shift_yx_px[1] / factor
     now, before, seen = _sampled(
-        frame, reference.flat, reference.light, reference.bend_yy, reference.bend_xx,
+        frame, reference.flat, reference.light, reference.local, reference.bend_yy, reference.bend_xx,
         shift_y, shift_x, background, 1 / bleaching_factor, reference.loss,
     )  # fmt: skip
     expected = np.maximum(
@@ -244,14 +264,19 @@ def measure_survival(
     shown = total(reference.weight * seen) / np.maximum(area, 1e-9)
     table["seen_fraction"] = np.where(shown > 1 - 1e-9, 1.0, shown)
     table["left_px"] = left
+    above = (
+        np.where(ratio >= whole_ratio, 1.0, np.clip((now / reference.threshold_counts - 0.8) / 0.4, 0.0, 1.0)) * seen
+    )
+    table["above_px"] = total(reference.weight * above)
+    table["dimmed_px"] = total(reference.weight * above * np.clip((0.95 - ratio) / 0.06, 0.0, 1.0))
     lossy = np.flatnonzero((left < _LOSSY * area) & (shown > 0.9) & (area >= _LEAST_AREA_PX))
     if lossy.size:
-        come, peaks = _come(
-            frame, reference.plane, reference.territory, reference.place, expected * there,
+        come, peaks = light_that_came(
+            frame, reference.plane, reference.territory, reference.place, expected * there + reference.local,
             left / np.maximum(area * shown, 1e-9), shift_y, shift_x, background, 1 / bleaching_factor, reference.loss,
             reference.threshold_counts,
         )  # fmt: skip
-        moved = _found_elsewhere(
+        moved = found_elsewhere(
             come, peaks, reference.flat, reference.start, reference.weight, expected, there, lossy,
             reference.plane, reference.territory, reference.place, left / np.maximum(area * shown, 1e-9),
             shift_y, shift_x, search_px, least_step_px,
@@ -260,6 +285,7 @@ def measure_survival(
         table["moved_y_px"][lossy] = moved[:, 1] * factor
         table["moved_x_px"][lossy] = moved[:, 2] * factor
         table["moved_light"][lossy] = moved[:, 3]
+        table["moved_all"][lossy] = moved[:, 4]
     return table
 
 
@@ -286,6 +312,7 @@ def _sampled(  # noqa: PLR0917 - compiled loops take arrays and numbers
     frame: NDArray[np.integer],
     flat: NDArray[np.int64],
     light: NDArray[np.float64],
+    local: NDArray[np.float64],
     bend_yy: NDArray[np.float64],
     bend_xx: NDArray[np.float64],
     shift_y: float,
@@ -312,189 +339,6 @@ def _sampled(  # noqa: PLR0917 - compiled loops take arrays and numbers
         value = (1 - part_y) * ((1 - part_x) * frame[y, x] + part_x * frame[y, right])
         value += part_y * ((1 - part_x) * frame[below, x] + part_x * frame[below, right])
         v, u = 2 * (y + part_y) / max(height - 1, 1) - 1, 2 * (x + part_x) / max(width - 1, 1) - 1
-        now[i] = (value / (1 - loss * (v * v + u * u)) - background) * gain
+        now[i] = (value / (1 - loss * (v * v + u * u)) - background - local[i]) * gain
         seen[i] = True
     return now, before, seen
-
-
-@compiled
-def _come(  # noqa: PLR0917 - compiled loops take arrays and numbers
-    frame: NDArray[np.integer],
-    plane: NDArray[np.float32],
-    territory: NDArray[np.uint16],
-    place: NDArray[np.int32],
-    kept: NDArray[np.float64],
-    share: NDArray[np.float64],
-    shift_y: float,
-    shift_x: float,
-    background: float,
-    gain: float,
-    loss: float,
-    threshold: float,
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Light that was not there in the reference frame, on its grid, 0 where it is faint; and (k, 2) its peaks.
-
-    What the reference explains: of a footprint the pixels that are left, of the light around it as much.
-    """
-    height, width = frame.shape
-    move_y, move_x = int(np.rint(shift_y)), int(np.rint(shift_x))
-    come = np.zeros((height, width), np.float32)
-    low = int((background + 0.3 * threshold / gain) * (1 - 2 * loss))  # what is below has not come, wherever it lies
-    peaks = np.empty((_MOST_PEAKS, 2), np.int64)
-    n_peaks = 0
-    for y in range(max(0, -move_y), min(height, height - move_y)):
-        v = 2 * (y + move_y) / max(height - 1, 1) - 1
-        for x in range(max(0, -move_x), min(width, width - move_x)):
-            raw = frame[y + move_y, x + move_x]
-            if raw <= low:
-                continue
-            u = 2 * (x + move_x) / max(width - 1, 1) - 1
-            now = (raw / (1 - loss * (v * v + u * u)) - background) * gain
-            if now <= 0.3 * threshold:
-                continue
-            i = place[y, x]
-            if i >= 0:
-                come[y, x] = now - kept[i]
-            else:
-                owner = territory[y, x]
-                come[y, x] = now - plane[y, x] * (share[owner - 1] if owner > 0 else 1.0)
-            if come[y, x] < 0.5 * threshold or y == 0 or x == 0 or y == height - 1 or x == width - 1:
-                continue
-            # above all neighbours so far; those to come are compared below
-            value = come[y, x]
-            behind = max(come[y - 1, x - 1], come[y - 1, x], come[y - 1, x + 1], come[y, x - 1])
-            if value > behind and n_peaks < _MOST_PEAKS:
-                peaks[n_peaks, 0], peaks[n_peaks, 1] = y, x
-                n_peaks += 1
-    n_left = 0
-    for k in range(n_peaks):
-        y, x = peaks[k]
-        ahead = max(come[y, x + 1], come[y + 1, x - 1], come[y + 1, x], come[y + 1, x + 1])
-        if come[y, x] >= ahead:
-            peaks[n_left, 0], peaks[n_left, 1] = y, x
-            n_left += 1
-    return come, peaks[:n_left]
-
-
-@compiled
-def _found_elsewhere(  # noqa: PLR0912, PLR0915, PLR0917 - compiled loops take arrays and numbers
-    come: NDArray[np.float32],
-    peaks: NDArray[np.int64],
-    flat: NDArray[np.int64],
-    start: NDArray[np.int64],
-    weight: NDArray[np.float64],
-    expected: NDArray[np.float64],
-    there: NDArray[np.float64],
-    lossy: NDArray[np.intp],
-    plane: NDArray[np.float32],
-    territory: NDArray[np.uint16],
-    place: NDArray[np.int32],
-    left_share: NDArray[np.float64],
-    shift_y: float,
-    shift_x: float,
-    search_px: int,
-    least_step_px: int,
-) -> NDArray[np.float64]:
-    """For each lossy aggregate the area found elsewhere, how far away in analysis px, and its light.
-
-    A place is tried where there is a peak that the reference had not, moved onto the brightest pixel that the
-    aggregate lacks, and every place near by.
-    """
-    height, width = come.shape
-    move_y, move_x = int(np.rint(shift_y)), int(np.rint(shift_x))
-    found = np.zeros((lossy.size, 4))
-    for k in range(lossy.size):
-        owner = lossy[k]
-        first, last = start[owner], start[owner + 1]
-        anchor, most, lost_area = -1, 0.0, 0.0
-        for i in range(first, last):
-            lost = weight[i] * (1 - there[i])
-            lost_area += lost
-            if lost * expected[i] > most:
-                anchor, most = i, lost * expected[i]
-        if anchor < 0:
-            continue
-        anchor_y, anchor_x = flat[anchor] // width, flat[anchor] % width
-        stride, coarse = max(1, (last - first) // 160), max(1, (last - first) // 12)
-        # All of it by less than its width, over its own place: what it left, and nothing else, is missing.
-        whole, whole_y, whole_x, whole_light = 0.0, 0, 0, 0.0
-        for dy in (
-            range(-_WHOLE_PX, _WHOLE_PX + 1) if left_share[owner] > 0.02 and last - first > _LARGE_PX else range(0)
-        ):
-            for dx in range(-_WHOLE_PX, _WHOLE_PX + 1):
-                if dy * dy + dx * dx < least_step_px * least_step_px:
-                    continue
-                for step in (coarse, stride):
-                    fitting, looked_at, light, wanted = 0.0, 0.0, 0.0, 0.0
-                    for i in range(first, last, step):
-                        y, x = flat[i] // width + dy, flat[i] % width + dx
-                        if y < 0 or x < 0 or y >= height or x >= width:
-                            continue
-                        now = come[y, x]
-                        at = place[y, x]
-                        if at >= first and at < last:
-                            now += expected[at] * there[at]
-                        elif at < 0 and territory[y, x] == owner + 1:
-                            now += plane[y, x] * left_share[owner]
-                        looked_at += weight[i]
-                        if looked_at > 3 and fitting == 0:  # the first few do not fit, nor will the rest
-                            break
-                        if abs(now / expected[i] - 1) < 0.35:
-                            fitting += weight[i]
-                            light += now
-                            wanted += expected[i]
-                    if fitting < 0.6 * looked_at:
-                        break
-                if fitting >= 0.6 * looked_at and fitting / max(looked_at, 1e-9) > whole:
-                    whole, whole_y, whole_x, whole_light = fitting / looked_at, dy, dx, light / max(wanted, 1e-9)
-        if whole > 0.85:
-            found[k, 0], found[k, 1], found[k, 2], found[k, 3] = lost_area, whole_y, whole_x, whole_light
-            continue
-        best, best_y, best_x, best_light = 0.0, 0, 0, 0.0
-        for peak in range(-1, len(peaks)):
-            if peak < 0:
-                middle_y, middle_x, reach = 0, 0, 5
-            else:
-                middle_y, middle_x, reach = peaks[peak, 0] - anchor_y, peaks[peak, 1] - anchor_x, 2
-                if middle_y * middle_y + middle_x * middle_x > search_px * search_px:
-                    continue
-            for dy in range(middle_y - reach, middle_y + reach + 1):
-                for dx in range(middle_x - reach, middle_x + reach + 1):
-                    if dy * dy + dx * dx < least_step_px * least_step_px:
-                        continue
-                    # a few pixels tell that it is not here
-                    fitting, looked_at = 0.0, 0.0
-                    for i in range(first + coarse // 2, last, coarse):
-                        if looked_at > 3 and fitting == 0:
-                            break
-                        y, x = flat[i] // width + dy, flat[i] % width + dx
-                        if y < 0 or x < 0 or y >= height or x >= width:
-                            continue
-                        lost = weight[i] * (1 - there[i])
-                        looked_at += lost
-                        if abs(come[y, x] / expected[i] - 1) < 0.6:
-                            fitting += lost
-                    if fitting < 0.3 * looked_at:
-                        continue
-                    matched, tried, light, wanted = 0.0, 0.0, 0.0, 0.0
-                    for i in range(first, last, stride):
-                        lost = weight[i] * (1 - there[i])
-                        if lost == 0:
-                            continue
-                        y, x = flat[i] // width + dy, flat[i] % width + dx
-                        if y < 0 or x < 0 or y >= height or x >= width:
-                            continue
-                        if y + move_y < 0 or x + move_x < 0 or y + move_y >= height or x + move_x >= width:
-                            continue
-                        off = abs(come[y, x] / expected[i] - 1)
-                        good = lost * min(max((0.6 - off) / 0.3, 0.0), 1.0)
-                        matched += good
-                        tried += lost
-                        light += good * come[y, x]
-                        wanted += good * expected[i]
-                    # where most of it would lie outside the frame, nothing can be told
-                    if tried * stride > 0.5 * lost_area and matched / tried > best:
-                        best, best_y, best_x, best_light = matched / tried, dy, dx, light / max(wanted, 1e-9)
-        if best > _LEAST_MATCH:
-            found[k, 0], found[k, 1], found[k, 2], found[k, 3] = best * lost_area, best_y, best_x, best_light
-    return found

@@ -1,7 +1,8 @@
-"""Loss of light towards the corners of the fluorescence channel, from the glow of the medium."""
+"""Loss of light towards the corners of the fluorescence channel and uneven glow of the medium."""
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -81,6 +82,37 @@ def without_vignette(frame: NDArray[np.integer], *, loss: float) -> NDArray[np.u
     height, width = frame.shape
     v, u = (_from_middle(size, np.arange(size)) for size in (height, width))
     return _divided(frame, 1 - loss * v**2, loss * u**2)
+
+
+def uneven_glow(frame: NDArray[np.integer], *, block_px: int = 32, percentile: float = 25.0) -> NDArray[np.float32]:
+    """How much brighter than usual the glow of the medium is at every pixel, in counts; its median is 0.
+
+    Parameters
+    ----------
+    frame : (y, x) uint8 or uint16
+        Camera counts on the analysis grid under an even lamp.
+    block_px : int
+        The background is looked at in squares of this many analysis pixels, wider than any aggregate.
+    percentile : float
+        Of a square's pixels, taken for its background: below the median, so that aggregates do not matter.
+    """
+    height, width = frame.shape
+    rows, columns = height // block_px, width // block_px
+    if min(rows, columns) < 3:
+        return np.zeros(frame.shape, np.float32)
+    blocks = frame[: rows * block_px, : columns * block_px].reshape(rows, block_px, columns, block_px)
+    level = np.percentile(blocks.swapaxes(1, 2).reshape(rows, columns, -1), percentile, axis=2).astype(np.float32)
+    level -= np.median(level)
+    smooth = cv2.GaussianBlur(cv2.medianBlur(level, 3), (0, 0), 1.0, borderType=cv2.BORDER_REPLICATE)
+    # rows and columns that fill no square are as the last one
+    y = ((np.arange(height, dtype=np.float32) + 0.5) / block_px - 0.5)[:, None].repeat(width, 1)
+    x = ((np.arange(width, dtype=np.float32) + 0.5) / block_px - 0.5)[None].repeat(height, 0)
+    return np.asarray(cv2.remap(smooth, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
+
+
+def without_glow(frame: NDArray[np.integer], unevenness: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Frame without what :func:`uneven_glow` gives, rounded."""
+    return np.asarray(np.clip(np.rint(frame - unevenness), 0, 65535), np.uint16)
 
 
 @compiled

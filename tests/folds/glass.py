@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from phagostat.folds.ledger import LedgerRecord, ReferenceAggregates
+from phagostat.folds.ledger import ReferenceAggregates
+from phagostat.folds.ledger_record import LedgerRecord
 
 Place = tuple[float, float]
 
@@ -104,11 +105,14 @@ class Glass:
             120.0 * frame,
             frame not in self.unusable,
             area,
+            area,
+            np.zeros(n),
             1000.0 * area,
             valid,
             moved,
             moved_by,
             moved_light,
+            moved,
             np.array(place).reshape(-1, 2),
             np.array(label_area),
             np.array(outside),

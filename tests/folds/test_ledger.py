@@ -48,7 +48,7 @@ def test_bitten_away():
 def test_bitten_in_part():
     glass = Glass()
     glass.add_kept()
-    eaten = glass.add(lambda t: A if t < 20 else A / 2)
+    eaten = glass.add(lambda t: A * float(np.interp(t, [19, 23], [1, 0.5])))
     _, fates, curve = told(glass)
     assert fates.fate[eaten] is Fate.PARTLY_EATEN
     assert curve.eaten_area_um2[-1] == pytest.approx(A / 2)
@@ -120,6 +120,47 @@ def test_washed_away_is_reported_apart():
     np.testing.assert_allclose(curve.detached_area_um2[15:], A)
 
 
+def test_a_part_that_is_washed_away_at_once_is_reported_apart():
+    glass = Glass()
+    glass.add_kept()
+    # one of two members of a clump; the other one is eaten later
+    torn = glass.add(lambda t: (A if t < 15 else 0.6 * A) * float(np.interp(t, [24, 30], [1, 0])))
+    state, fates, curve = told(glass)
+    eaten, washed = eaten_by_aggregate(state, fates)
+    assert fates.fate[torn] is Fate.EATEN
+    np.testing.assert_allclose(washed[15:, torn], 0.4 * A)
+    np.testing.assert_allclose(eaten[15:24, torn], 0, atol=1e-9)
+    assert eaten[-1, torn] == pytest.approx(0.6 * A)
+    np.testing.assert_allclose(curve.detached_area_um2[15:], 0.4 * A)
+
+
+@pytest.mark.parametrize("trace", [0.0, 0.3])
+def test_what_dims_before_it_goes_is_eaten_from_the_frame_on_in_which_it_dims(trace):
+    glass = Glass()
+    glass.add_kept()
+    gone = glass.add(lambda t: A if t < 15 else 0.0)
+    it = np.arange(9) == gone
+    records = glass.records()
+    records[14] = replace(records[14], dimmed_um2=np.where(it, A, 0.0), light=records[14].light * np.where(it, 0.8, 1))
+    records[15] = replace(records[15], light=records[15].light + 1000 * A * trace * it)
+    state = ledger.fold(records, glass.reference())
+    curve = eaten_area(state, aggregate_fates(state))
+    np.testing.assert_allclose(curve.eaten_area_um2, np.where(np.arange(40) >= 14, A, 0.0), atol=1e-9)
+
+
+@pytest.mark.parametrize(("dimmed", "eaten"), [(A / 2, A / 2), (0.02 * A, 0.0)])
+def test_what_has_just_dimmed_in_the_last_frame_counts(dimmed, eaten):
+    glass = Glass()
+    glass.add_kept()
+    gone = glass.add()
+    records = glass.records()
+    records[-1] = replace(records[-1], dimmed_um2=np.where(np.arange(9) == gone, dimmed, 0.0))
+    state = ledger.fold(records, glass.reference())
+    curve = eaten_area(state, aggregate_fates(state))
+    assert curve.eaten_area_um2[-1] == pytest.approx(eaten)
+    np.testing.assert_allclose(curve.eaten_area_um2[:-1], 0, atol=1e-9)
+
+
 def test_gone_behind_unusable_frames_counts_as_eaten():
     glass = Glass(unusable=frozenset({14, 15}))
     glass.add_kept()
@@ -165,7 +206,7 @@ def test_a_small_loss_that_comes_back_was_not_eaten_and_one_that_stays_was():
     np.testing.assert_allclose(curve.eaten_area_um2, 0, atol=1e-9)
     stays = Glass()
     stays.add_kept()
-    stays.add(lambda t: 0.87 * A if t >= 15 else A)
+    stays.add(lambda t: A * float(np.interp(t, [14, 17], [1, 0.87])))
     _, _, curve = told(stays)
     assert curve.eaten_area_um2[-1] == pytest.approx(0.13 * A)
 
@@ -363,11 +404,14 @@ def test_reference_aggregates_of_no_area_and_no_place_do_no_harm():
         replace(
             record,
             area_um2=np.append(record.area_um2, 0.0),
+            above_um2=np.append(record.above_um2, 0.0),
+            dimmed_um2=np.append(record.dimmed_um2, 0.0),
             light=np.append(record.light, 0.0),
             seen_fraction=np.append(record.seen_fraction, 1.0),
             moved_um2=np.append(record.moved_um2, 0.0),
             moved_by_um=np.vstack([record.moved_by_um, [[0.0, 0.0]]]),
             moved_light=np.append(record.moved_light, 0.0),
+            moved_all=np.append(record.moved_all, 0.0),
             home_label=np.append(record.home_label, -1),
         )
         for record in glass.records()
@@ -401,8 +445,8 @@ def test_the_same_way_with_quenched_light_is_in_a_cell():
 def test_quenching_is_told_from_an_error_common_to_all_sights(half_life_min, common):
     age = np.arange(2.0, 22.0, 2.0)
     whole = np.ones(10)
-    assert is_quenched(age, 0.5 ** (age / half_life_min) * (1 + common), whole)
-    assert not is_quenched(age, np.full(10, 1 + common), whole)
+    assert is_quenched(age, 0.5 ** (age / half_life_min) * (1 + common), whole, 4.0)
+    assert not is_quenched(age, np.full(10, 1 + common), whole, 4.0)
 
 
 @pytest.mark.parametrize("n_frames", [1, 2, 3, 5, 8])

@@ -6,7 +6,7 @@ import pytest
 from phagostat.kernels.aggregate_overlap import prepare_territories
 from phagostat.kernels.aggregate_survival import SurvivalReference, measure_survival, prepare_survival
 from phagostat.kernels.aggregates import label_aggregates
-from phagostat.kernels.vignette import without_vignette
+from phagostat.kernels.vignette import uneven_glow, without_glow, without_vignette
 from tests.kernels.aggregate_scenes import AggregateScene, aggregate_scene
 
 BACKGROUND, THRESHOLD, PIXEL_UM, LOSS = 400.0, 700.0, 0.206, 0.2
@@ -62,6 +62,8 @@ def test_untouched_aggregates_keep_all_of_their_area(scene, shift, defocus):
     large = whole > 10
     assert (table["left_px"][large] > 0.95 * whole[large]).all()
     assert table["moved_px"].sum() == 0
+    assert table["above_px"].sum() == pytest.approx(whole.sum(), rel=0.005)
+    assert table["dimmed_px"].sum() < 0.03 * whole.sum()
 
 
 def test_without_asking_for_the_focus_a_blurred_frame_would_look_eaten(scene):
@@ -105,7 +107,36 @@ def test_what_dims_is_gone_before_it_falls_below_the_threshold(scene):
     )
     number = owner(scene, reference, bright)
     assert dimmed.light()[reference.territory == number + 1].max() > 2 * THRESHOLD
-    assert survival(seen(dimmed), reference)["left_px"][number] < 0.1 * reference.area_px[number]
+    row = survival(seen(dimmed), reference)[number]
+    assert row["left_px"] < 0.1 * reference.area_px[number]
+    # whether what is left of its light lies on the glass the next frame tells
+    assert row["above_px"] > 0.4 * reference.area_px[number]
+    assert row["dimmed_px"] == pytest.approx(row["above_px"], rel=0.05)
+
+
+def test_glow_that_is_uneven_is_no_part_of_an_aggregate(scene):
+    shape = scene.shape_yx
+    y, x = (np.linspace(-1, 1, size) for size in shape)
+    glow = 250 * np.sin(2 * y[:, None] + 1) * np.cos(2 * x[None])
+    flat, uneven = (seen(scene, seed=0).astype(float) + part for part in (0.0, glow))
+    even = np.rint(uneven).astype(np.uint16)
+    found = uneven_glow(even)
+    options = {"background": BACKGROUND, "threshold_counts": THRESHOLD}
+    labels = label_aggregates(without_glow(even, found), **options, pixel_size_um=PIXEL_UM).labels
+    territories = prepare_territories(labels, even, background=BACKGROUND)
+    reference = prepare_survival(even, labels, territories, **options, loss=0.0, unevenness=found)
+    ignored = prepare_survival(even, labels, territories, **options, loss=0.0)
+    known = prepare_survival(flat.astype(np.uint16), labels, territories, **options, loss=0.0)
+
+    def error(one: SurvivalReference) -> float:
+        return float(np.abs(one.area_px - known.area_px).sum() / known.area_px.sum())
+
+    assert error(reference) < 0.4 * error(ignored)
+    # it lies on the glass
+    shift = (6.0, -4.0)
+    moved = seen(scene, shift_yx_px=shift) + np.roll(glow, (6, -4), axis=(0, 1))
+    table = survival(np.rint(moved).astype(np.uint16), reference, shift)
+    assert table["left_px"].sum() == pytest.approx(reference.area_px.sum(), rel=0.01)
 
 
 @pytest.mark.parametrize("way", [(6.0, 0.0), (-9.0, 14.0), (20.0, 25.0)])
@@ -129,6 +160,7 @@ def test_what_was_pushed_is_found_with_its_light(scene, way, light):
     assert row["moved_x_px"] / 2 == pytest.approx(way[1], abs=1.01)
     # pixels that fit count more: the estimate leans towards 1
     assert light - 0.02 < row["moved_light"] < light + 0.5 * (1 - light) + 0.04
+    assert (row["moved_all"] > 0) == (way == (6.0, 0.0) and row["left_px"] > 0.02 * reference.area_px[number])
 
 
 def test_out_of_view_is_said_and_not_eaten(scene):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from phagostat.kernels.vignette import vignette_loss, without_vignette
+from phagostat.kernels.vignette import uneven_glow, vignette_loss, without_glow, without_vignette
 from tests.kernels.test_aggregate_overlap import scene
 
 
@@ -46,3 +46,18 @@ def test_without_it_the_background_is_even():
     assert even[79, 79] == frame[79, 79]
     assert (without_vignette(frame, loss=0.0) == frame).all()
     assert without_vignette(np.full((64, 64), 65535, np.uint16), loss=0.3).max() == 65535
+
+
+def test_uneven_glow_is_found_under_aggregates():
+    y = np.linspace(-1, 1, 160)
+    glow = 120 * y[:, None] * np.ones(160) - 80 * y[None] ** 2
+    frame = (lit(0.0) + glow).round().astype(np.uint16)
+    found = uneven_glow(frame, block_px=20)
+    assert np.median(found) == pytest.approx(0, abs=12)
+    inner = slice(15, -15)  # what lies further out than the middles of the outermost squares is as there
+    assert np.abs((found - glow + np.median(glow))[inner, inner]).max() < 30
+    assert without_glow(frame, found).std() < 1.02 * lit(0.0).std()
+
+
+def test_too_small_a_frame_has_even_glow():
+    assert not uneven_glow(np.full((60, 400), 500, np.uint16)).any()

@@ -11,15 +11,8 @@ from phagostat.engine.work import Present, Result, TaskContext, json_number
 from phagostat.folds.eaten_area import eaten_area, followed
 from phagostat.folds.fate_options import FateOptions
 from phagostat.folds.fates import Fates, aggregate_fates
-from phagostat.folds.ledger import (
-    LedgerOptions,
-    LedgerRecord,
-    LedgerState,
-    fold,
-    ledger_record,
-    reference_aggregates,
-    unusable_record,
-)
+from phagostat.folds.ledger import LedgerOptions, LedgerState, fold, reference_aggregates
+from phagostat.folds.ledger_record import LedgerRecord, ledger_record, unusable_record
 from phagostat.store.commits import WHOLE
 
 Ledger = tuple[LedgerState, Fates]

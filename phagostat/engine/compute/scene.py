@@ -23,7 +23,7 @@ from phagostat.kernels.translation import (
     prepare_glass_reference,
     prepare_reference,
 )
-from phagostat.kernels.vignette import without_vignette
+from phagostat.kernels.vignette import uneven_glow, without_glow, without_vignette
 from phagostat.model.acquisition import ChannelRole
 from phagostat.store.arrays import read_plane
 from phagostat.store.commits import WHOLE
@@ -170,13 +170,23 @@ class SceneReference:
         def make() -> tuple[Territories, SurvivalReference]:
             even = self._even_plane()
             background = self.even_aggregates().background_counts
+            glow = uneven_glow(even)
             # the small ones too: what is eaten of them is eaten
             labels = label_aggregates(
-                even, background=background, threshold_counts=threshold_counts, pixel_size_um=pixel_size_um
+                without_glow(even, glow),
+                background=background,
+                threshold_counts=threshold_counts,
+                pixel_size_um=pixel_size_um,
             ).labels
             territories = prepare_territories(labels, even, background=background)
             return territories, prepare_survival(
-                even, labels, territories, background=background, threshold_counts=threshold_counts, loss=self.loss
+                even,
+                labels,
+                territories,
+                background=background,
+                threshold_counts=threshold_counts,
+                loss=self.loss,
+                unevenness=glow,
             )
 
         return self._part(f"territories {threshold_counts} {pixel_size_um} {self.reduction} {self.loss}", make)
