@@ -68,7 +68,8 @@ def write_gif(path: Path, picture: Callable[[int], Picture], n_frames: int, fps:
     n_frames
         How many there are.
     fps
-        Frames shown a second, rounded so that a frame lasts whole hundredths of a second.
+        Frames shown a second. A frame lasts whole hundredths of a second, some one more than others, so that the
+        movie as a whole keeps to it.
 
     Notes
     -----
@@ -76,7 +77,6 @@ def write_gif(path: Path, picture: Callable[[int], Picture], n_frames: int, fps:
     one shown by no more than a step of the palette (4 of 256) is left as it is, which is what keeps noise from
     being coded anew in every frame; differences do not add up, since they are against what is shown.
     """
-    duration_ms = 10 * max(2, round(100 / fps))
     with path.open("wb") as file:
         shown: NDArray[np.uint8] | None = None
         for position in range(n_frames):
@@ -88,7 +88,8 @@ def write_gif(path: Path, picture: Callable[[int], Picture], n_frames: int, fps:
                 same = _alike(drawn, shown)
                 np.copyto(shown, drawn, where=~same)
                 drawn = np.where(same, np.uint8(TRANSPARENT), drawn)
-            file.write(_coded(drawn, duration_ms))
+            begin, end = (round(100 * at / fps) for at in (position, position + 1))
+            file.write(_coded(drawn, 10 * (end - begin)))
         file.write(b";")
 
 

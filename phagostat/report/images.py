@@ -178,6 +178,8 @@ def _write_stack(
             compression="zlib",
             maxworkers=1,
             software=metadata["Creator"],
+            resolution=(1e4 / output.pixel_size_um,) * 2,  # for what does not read the OME-XML
+            resolutionunit="CENTIMETER",
             metadata=metadata,
         )
 

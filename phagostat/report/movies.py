@@ -23,6 +23,7 @@ from phagostat.report.selection import MOVIE_KINDS
 Encoder = Callable[[Path, Callable[[int], Picture], int, float], None]
 
 SUFFIXES: Final = tuple(f".{kind}" for kind in MOVIE_KINDS)
+MIN_FPS: Final = 0.1
 MAX_FPS: Final = 120.0
 MP4_QUALITY: Final = 22
 """Constant rate factor of H.264: 18 cannot be told from the original, 23 is the encoder's default."""
@@ -115,9 +116,9 @@ def check_movie_options(path: Path, *, fps: float, every: int, width_px: int | N
             remedy=f"choose {' or '.join(SUFFIXES)}",
         )
     fastest = MAX_GIF_FPS if encode is write_gif else MAX_FPS
-    if not 0 < fps <= fastest:
+    if not MIN_FPS <= fps <= fastest:
         raise SettingsError(
-            "a movie cannot have this speed", where="fps", found=fps, remedy=f"choose 0.1 to {fastest:g}"
+            "a movie cannot have this speed", where="fps", found=fps, remedy=f"choose {MIN_FPS:g} to {fastest:g}"
         )
     if every < 1:
         raise SettingsError("every n-th frame needs a whole n", where="every", found=every, remedy="choose 1 or more")

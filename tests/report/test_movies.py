@@ -115,6 +115,7 @@ def test_pixels_are_those_that_every_player_takes(output, tmp_path):
     ("options", "sentence"),
     [
         ({"fps": 0}, r"fps: .*\(found: 0\)"),
+        ({"fps": 1e-4}, r"fps: .*\(found: 0.0001\)"),
         ({"every": 0}, r"every: .*\(found: 0\)"),
         ({"frames": []}, "no frames are left"),
         ({"width_px": 2}, r"width_px: .*\(found: 2\)"),
@@ -131,12 +132,16 @@ def test_a_gif_has_its_own_limits(output, tmp_path):
         with pytest.raises(SettingsError, match=sentence):
             write_movie(output, 0, tmp_path / "m.gif", **options)
     assert list(tmp_path.iterdir()) == []
-    write_movie(output, 0, tmp_path / "m.gif", frames=[0, 1], fps=30)
+    write_movie(output, 0, tmp_path / "m.gif", frames=[0, 1, 3], fps=30)
     with Image.open(tmp_path / "m.gif") as opened:
         assert opened.width == min(gif.DEFAULT_WIDTH_PX, output.scene(0).shape_yx[1])
         assert opened.info["loop"] == 0
-        opened.seek(1)
-        assert opened.info["duration"] == 30  # ms: 33 cannot be said
+        lasting = []
+        for k in range(3):
+            opened.seek(k)
+            lasting.append(opened.info["duration"])
+        assert set(lasting) == {30, 40}  # ms: 33 cannot be said
+        assert sum(lasting) == 100
     assert gif.default_width_px((1024, 1024), 10) == 480
     assert 300 < gif.default_width_px((1024, 1024), 210) < 400
     assert gif.default_width_px((1024, 1024), 5000) == gif.LEAST_DEFAULT_WIDTH_PX

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tifffile
+from PIL import Image
 
 from phagostat.model.acquisition import ChannelRole
 from phagostat.model.errors import PlaneError
@@ -234,6 +235,10 @@ def test_stacks_say_pixel_size_times_and_gaps(output, tmp_path):
         xml = opened.ome_metadata
     assert '<M K="frames without cells">4 5</M>' in xml
     assert '<M K="frames without aggregates">5</M>' in xml
+    with Image.open(paths[0]) as opened:  # programs that do not read OME-XML: pixels a centimetre
+        assert opened.tag_v2[296] == 3
+        assert 1e4 / float(opened.tag_v2[282]) == pytest.approx(output.pixel_size_um)
+        assert opened.tag_v2[282] == opened.tag_v2[283]
     metadata = open_source(paths[0]).metadata
     assert metadata.pixel_size_um == pytest.approx(output.pixel_size_um)
     assert metadata.scenes[0].times_s == pytest.approx([f.time_s for f in output.scenes[0].frames])
