@@ -92,7 +92,7 @@ SCENE_COLUMNS = (
     Column("max_shift_px", _FLOAT, "px (native)", "largest shift along an axis of the usable frames"),
     Column("frames_missing", _INT, "", "number of frames that the source does not have"),
     Column("frames_blurred", _INT, "", "number of acquired frames that are out of focus"),
-    Column("frames_unusable", _INT, "", "number of acquired frames that have no shift and are not blurred"),
+    Column("frames_unusable", _INT, "", "number of acquired frames that cannot be used and are not blurred"),
     Column("blurred_fraction", _FLOAT, "", "share of blurred frames among the acquired ones"),
     Column("unusable_fraction", _FLOAT, "", "share of all frames that cannot be used: missing, blurred, unregistered"),
     Column(

@@ -177,6 +177,7 @@ def _scene_record(
             record["verdict"],
             Focus(record["focus"] or "unknown"),
             _quality_shift(record),
+            usable=record["usable"],
         )
         for record in mine
     )

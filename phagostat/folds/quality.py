@@ -46,12 +46,15 @@ class QualityRecord:
         Of the blur fold.
     shift_yx_px
         Against the reference, native pixels; None or NaN where there is none.
+    usable
+        Whether later steps use it; a registered frame whose focus cannot be told is none that they do.
     """
 
     frame: int
     verdict: str
     focus: Focus
     shift_yx_px: tuple[float, float] | None = None
+    usable: bool = True
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,9 @@ class SceneQuality:
     n_blurred
         Acquired frames out of focus, registered or not.
     n_unusable
-        Acquired frames without a shift that are not blurred (black, saturated, unregistered ...).
+        Acquired frames that cannot be used and are not blurred (black, saturated, unregistered ...).
     max_shift_px
-        Largest shift along an axis of the frames that are registered and sharp; NaN if there is none.
+        Largest shift along an axis of the frames that are used; NaN if there is none.
     max_shift_frame
         The first frame that has it; -1 if there is none.
     """
@@ -99,7 +102,7 @@ def step(state: SceneQuality, record: QualityRecord) -> SceneQuality:
         return replace(state, n_missing=state.n_missing + 1)
     if record.focus is Focus.BLURRED:
         return replace(state, n_blurred=state.n_blurred + 1)
-    if record.verdict != "ok" or record.shift_yx_px is None:
+    if record.verdict != "ok" or record.shift_yx_px is None or not record.usable:
         return replace(state, n_unusable=state.n_unusable + 1)
     largest = max(abs(record.shift_yx_px[0]), abs(record.shift_yx_px[1]))
     if largest > state.max_shift_px or (math.isnan(state.max_shift_px) and math.isfinite(largest)):

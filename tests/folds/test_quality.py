@@ -59,6 +59,16 @@ def test_a_scene_of_which_hardly_a_frame_can_be_used_is_not_accepted():
     assert "10.0 % of all frames unusable" in judge(few)[1]
 
 
+def test_a_frame_whose_focus_cannot_be_told_is_lost_where_later_steps_do_not_use_it():
+    untold = [QualityRecord(i, "ok", Focus.UNKNOWN, (0.0, 90.0), usable=False) for i in range(20)]
+    quality = fold([*untold, *(sharp(i) for i in range(20, 40))])
+    assert quality.n_unusable == 20
+    assert quality.max_shift_px == 0
+    accepted, why = judge(quality)
+    assert not accepted
+    assert why == "50.0 % of all frames unusable (limit 25 %)"
+
+
 def test_nothing_usable():
     quality = fold([QualityRecord(i, "ok", Focus.BLURRED, (0.0, 0.0)) for i in range(5)])
     accepted, why = judge(quality)
