@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ZstdCodec
 
 from phagostat.model.errors import StoreError
+from phagostat.store.files import write_pieces
 
 _CHECKSUM_BYTES = 4
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -92,9 +93,7 @@ def write_chunk(path: Path, data: bytes) -> None:
             os.makedirs(os.path.dirname(final), exist_ok=True)  # noqa: PTH103, PTH120
             descriptor = os.open(partial, _NEW_FILE, 0o666)
         try:
-            left = memoryview(data)
-            while left:
-                left = left[os.write(descriptor, left) :]
+            write_pieces(descriptor, data)
         finally:
             os.close(descriptor)
         os.replace(partial, final)  # noqa: PTH105
