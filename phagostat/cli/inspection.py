@@ -93,6 +93,7 @@ def score(output: Path, truth: Path, as_json: bool) -> int:
     """Say how far an output's numbers are from a simulation's TRUTH folder."""
     from phagostat import terminal
     from phagostat.engine.outputs import find_outputs
+    from phagostat.report.finished import FinishedOutput
     from phagostat.simulate.truth import read_truth
     from phagostat.study.run import read_run
     from phagostat.study.score import score as score_of
@@ -102,7 +103,8 @@ def score(output: Path, truth: Path, as_json: bool) -> int:
         raise StoreError(
             "there is more than one output", where=output, found=[r.name for r in roots], remedy="name one of them"
         )
-    found = score_of(read_run(roots[0] if roots else output), read_truth(truth))
+    whole = FinishedOutput(roots[0] if roots else output)  # tables of half a run are those of an earlier one
+    found = score_of(read_run(whole.path), read_truth(truth))
     if as_json:
         print_json(found.as_dict())
     else:

@@ -208,6 +208,13 @@ def test_status_when_the_source_is_gone(call, made, tmp_path):
 # ---- compare and convert ---------------------------------------------------------------------------------------------
 
 
+def test_half_a_run_is_not_scored(call, movie, output):
+    truth = movie.with_suffix(".truth")
+    assert call("score", output, truth).code == 0
+    (output / "movie/seal.json").unlink()  # as a run with changed settings does before it begins: its tables are old ones
+    call("score", output, truth).sentence(3, output / "movie", "not complete", "phagostat run")
+
+
 def test_compare_names_what_differs(call, movie, shared_output, output):
     same = call("compare", shared_output, output)
     assert same.code == 0
