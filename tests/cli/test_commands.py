@@ -211,7 +211,7 @@ def test_status_when_the_source_is_gone(call, made, tmp_path):
 def test_half_a_run_is_not_scored(call, movie, output):
     truth = movie.with_suffix(".truth")
     assert call("score", output, truth).code == 0
-    (output / "movie/seal.json").unlink()  # as a run with changed settings does before it begins: its tables are old ones
+    (output / "movie/seal.json").unlink()  # as a run with changed settings does at once: its tables are old ones
     call("score", output, truth).sentence(3, output / "movie", "not complete", "phagostat run")
 
 
