@@ -122,7 +122,7 @@ class Loop:
         self.planner = Planner(
             steps,
             step_tokens(steps, job.settings, job.acquisition),
-            {scene.index: block_frames(job, scene.index) for scene in job.scenes},
+            {scene.index: job.block_frames(scene.index) for scene in job.scenes},
             ahead={step.name: step.ahead(job.settings) for step in steps},
             folds=replays(job, steps),
         )
@@ -399,10 +399,11 @@ class Loop:
         if not isinstance(error, WorkerLostError):
             raise error if error is not None else RuntimeError("no outcome")
         if self._attempts[work] >= ATTEMPTS:
+            frames = f"{self.job.source.metadata.path} scene {work.scene} frames {work.start} to {work.stop - 1}"
             raise StoreError(
-                f"workers died {ATTEMPTS} times on the same frames",
-                where=f"{self.job.source.metadata.path} scene {work.scene} frames {work.start} to {work.stop - 1}",
-                found=type(error).__name__,
+                f"workers died {ATTEMPTS} times on the same work",
+                where=frames if work.scene is not None else self.job.layout.root,
+                found=f"{', '.join(work.steps)}: {type(error).__name__}",
                 remedy="give the workers more memory, or a smaller execution.block_frames",
             )
 
@@ -416,27 +417,31 @@ class Loop:
         }
         stored = {c: d for commit in self.log for entry in commit.entries for c, d in entry.stored.items()}
         chunks = list(owners)
-        queue = [chunks[i : i + CHECKED_TOGETHER] for i in range(0, len(chunks), CHECKED_TOGETHER)]
-        queue.reverse()
-        out: dict[int, list[str]] = {}
+        starts = range(0, len(chunks), CHECKED_TOGETHER)
+        queue = [Work(("check",), None, i, min(i + CHECKED_TOGETHER, len(chunks))) for i in reversed(starts)]
+        out: dict[int, Work] = {}
         damaged: list[str] = []
         done = 0
         while queue or out:
             while queue and len(out) < executor.capacity * self.job.settings.execution.in_flight_per_worker:
-                batch = queue.pop()
+                work = queue.pop()
+                batch = chunks[work.start : work.stop]
+                self._handed_out += 1
                 graph = check_graph(
                     self.job,
                     {c: owners[c][3] for c in batch},
                     stored={c: stored[c] for c in batch if c in stored},
-                    name=f"{len(queue)}-{time.time_ns()}",
+                    name=f"{self._handed_out}",
                 )
-                out[executor.submit(graph)] = batch
+                out[executor.submit(graph)] = work
             for outcome in executor.wait(None):
-                batch = out.pop(outcome.ticket)
+                work = out.pop(outcome.ticket)
                 if outcome.error is not None:
-                    raise outcome.error
+                    self._failed(work, outcome)
+                    queue.append(work)
+                    continue
                 damaged += outcome.value.item()
-                done += len(batch)
+                done += work.stop - work.start
             if lease is not None:
                 lease.renew()
             progress(Progress("check", done, len(chunks), sum(self.report.computed.values())))
@@ -464,14 +469,6 @@ class Loop:
                 handle.write(line + "\n")
         except OSError as error:
             raise storage_error(error, self.job.layout.journal) from error
-
-
-def block_frames(job: Job, scene: int) -> int:
-    """Frames of a scene that are computed together: no more than the settings say, and than fit into a block."""
-    shape = job.scenes[scene]
-    plane_bytes = shape.shape_yx[0] * shape.shape_yx[1] * (2 if shape.dtype == "uint16" else 1)
-    fitting = job.settings.execution.block_bytes // max(plane_bytes * max(len(job.channels), 1), 1)
-    return max(1, min(job.settings.execution.block_frames, fitting))
 
 
 def _frames_final(facts: Facts, scene: int | None) -> int:

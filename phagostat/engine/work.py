@@ -75,6 +75,13 @@ class Job:
             raise TypeError("a conversion has no acquisition")
         return self.acquisition
 
+    def block_frames(self, scene: int) -> int:
+        """Frames of a scene that are computed together: no more than the settings say, and than fit into a block."""
+        height, width = self.scenes[scene].shape_yx
+        plane_bytes = height * width * np.dtype(self.scenes[scene].dtype).itemsize
+        fitting = self.settings.execution.block_bytes // max(plane_bytes * max(len(self.channels), 1), 1)
+        return max(1, min(self.settings.execution.block_frames, fitting))
+
 
 @functools.lru_cache(maxsize=4)
 def _unpacked_job(packed: bytes) -> Job:
@@ -317,6 +324,7 @@ def read_frame(job: Job, scene: int, frame: int, present: Mapping[int, Collectio
     """
     started = time.process_time()
     planes: dict[int, Plane | PlaneError | None] = {}
+    found = FramePlanes(frame, planes)
     for channel in job.channels:
         try:
             planes[channel] = job.source.read(scene, frame, channel) if frame in present[channel] else None
@@ -325,11 +333,9 @@ def read_frame(job: Job, scene: int, frame: int, present: Mapping[int, Collectio
         except OSError as error:  # of the source: the output's errors are the store's
             where = f"{job.source.metadata.path} scene {scene} frame {frame} channel {channel}"
             planes[channel] = PlaneError("the plane cannot be read", where=where, found=error.strerror or error)
-    found = FramePlanes(frame, planes)
-    # while the pixels are still in the processor's cache: a block of frames does not fit
-    found.digests()
-    if job.acquisition is not None:
-        for channel in planes:
+        # while the pixels are still in the processor's cache: not even a frame fits
+        found.digests()
+        if job.acquisition is not None:
             found.reduced(channel, job.acquisition.reduction)
     return replace(found, seconds=time.process_time() - started)
 

@@ -11,11 +11,12 @@ import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from phagostat.engine.executor import SynchronousExecutor
+from phagostat.engine.executor import Outcome, SynchronousExecutor, WorkerLostError
 from phagostat.engine.loop import Loop
 from phagostat.engine.preparation import prepare_conversion
 from phagostat.engine.steps import CONVERSION_STEPS
 from phagostat.engine.work import Job
+from phagostat.model.errors import StoreError
 from phagostat.settings import profile_settings
 from phagostat.sources.ome_zarr import OmeZarrSource
 from phagostat.store.integrity import differences, read_contents
@@ -142,6 +143,36 @@ def test_a_flipped_bit_is_found_named_and_computed_again(tmp_path):
     assert report.damaged == ["1/0/c/2/1/0/0"]
     assert report.computed == {"planes": 9}
     assert differences(clean, layout) == []
+
+
+class Losing(SynchronousExecutor):
+    """Loses the workers of the first few graphs that compare chunks with their digests."""
+
+    def __init__(self, losses: int) -> None:
+        super().__init__(capacity=2)
+        self.losses = losses
+
+    def wait(self, timeout_s: float | None = None) -> list[Outcome]:
+        checks = [ticket for ticket, graph in self._out.items() if graph.name.startswith("check-")]
+        if checks and self.losses:
+            self.losses -= 1
+            del self._out[checks[0]]
+            return [Outcome(checks[0], error=WorkerLostError("killed"))]
+        return super().wait(timeout_s)
+
+
+def test_a_worker_that_dies_while_it_checks_is_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr("phagostat.engine.loop.CHECKED_TOGETHER", 3)
+    report, layout = convert(Film(), tmp_path / "a.zarr", executor=Losing(2))
+    assert report.sealed
+    assert report.damaged == []
+    _, undisturbed = convert(Film(), tmp_path / "b.zarr")
+    assert differences(layout, undisturbed) == []
+
+
+def test_workers_that_die_again_and_again_while_they_check_end_the_run(tmp_path):
+    with pytest.raises(StoreError, match="workers died 3 times"):
+        convert(Film(), tmp_path / "a.zarr", executor=Losing(9))
 
 
 def test_a_receipt_stays_small(tmp_path):
