@@ -16,6 +16,7 @@ from phagostat.model.errors import SourceError
 LARGEST_SHIFT_PX = 40
 _LEAST_SIDE_PX = 64 + 2 * LARGEST_SHIFT_PX
 _SHARE = 100
+_SLOW_SHARE = 10
 
 
 def read_movie(folder: Path) -> list[Counts]:
@@ -91,7 +92,7 @@ def run_movie(plan: Plan, report: Report) -> Figures:
                 search_radius_px=2.0 * LARGEST_SHIFT_PX, true_yx_px=(shift_y, shift_x),
             )
             for method in methods
-            if done < plan.count(method, len(places), min(plan.n_slow, len(frames)))
+            if done < plan.count(method, len(places), min(-(-plan.n_slow // _SLOW_SHARE), len(frames)))
         ]  # fmt: skip
     report(len(places), len(places), "frames of the movie")
     return {

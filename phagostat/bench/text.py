@@ -79,7 +79,7 @@ def _shifts(found: Document, document: Document) -> Iterator[str]:
     for method, figures in found["methods"].items():
         one = figures.get("exact")
         if one is None:
-            rows.append([method, "0", *[_NONE] * 8])
+            rows.append([method, "0", *[_NONE] * 9])
             continue
         memory = found["peak_memory"].get(method, {}).get("peak_mib")
         rows.append(
@@ -90,25 +90,26 @@ def _shifts(found: Document, document: Document) -> Iterator[str]:
                 *_errors(one),
                 _seconds(one["median_s"]),
                 _seconds(one["mean_s"]),
+                _seconds(one["cpu_median_s"]),
                 "1" if method == "cecc" else f"{one['faster']:.3g}" if "faster" in one else _NONE,
                 _NONE if memory is None else f"{memory:.0f}",
             ]
         )
     for method, paper in document["published"]["table_1"].items():
         errors = [f"{_number(paper[axis][0])} +- {_number(paper[axis][1])}" for axis in ("x_px", "y_px")]
-        rows.append([f"paper: {method}", "1000", _NONE, *errors, _NONE, _seconds(paper["seconds"][0]), _NONE, _NONE])
+        rows.append([f"paper: {method}", "1000", _NONE, *errors, _NONE, _seconds(paper["seconds"][0]), *[_NONE] * 3])
     yield from table(
         [
             "method", "pairs", "refused / wrong", "abs. error x, px", "abs. error y, px", "median time", "mean time",
-            "x faster than cecc", "peak MiB",
+            "median CPU", "x faster than cecc", "peak MiB",
         ],
         rows,
     )  # fmt: skip
     yield ""
     yield f"Paper: {document['published']['source']}."
     yield "Wrong: accepted and off by more than 1 px; * errors without these, where they are the fewer. Times are wall"
-    yield "times on one thread, ratios are of medians over the pairs that both methods met. Peak MiB: high-water mark"
-    yield "of a fresh process, with libraries and frames."
+    yield "times on one thread, CPU is the processor's; ratios are of median wall times over the pairs that both"
+    yield "methods met. Peak MiB: high-water mark of a fresh process, with libraries and frames."
     yield ""
     rows = []
     for method, figures in found["methods"].items():
@@ -138,7 +139,8 @@ def _shifts(found: Document, document: Document) -> Iterator[str]:
     )  # fmt: skip
     yield ""
     yield f"{NEW}: not black but new (of a picture: its mirror image) where the reference shows nothing. CR bound: the"
-    yield "Cramer-Rao bound for frames whose only noise is that pixels hold whole counts; RMS and bound in px."
+    yield "Cramer-Rao bound for frames whose only noise is that pixels hold whole counts (the same in both after a"
+    yield "shift by whole pixels); RMS and bound in px."
     rounding = found["rounding_of_opencv4"]
     if rounding is not None:
         errors = [

@@ -60,11 +60,12 @@ def test_the_papers_test_on_small_frames():
     assert tiles["exact"]["x"]["mean_abs_px"] < 0.01
     bounds = np.array([t["bound_yx_px"] for t in shifts["trials"] if t["case"] == "sub-pixel"], float)
     assert (bounds > 0).all()
+    assert [t["bound_yx_px"] for t in shifts["trials"] if t["case"] == "whole pixels"] == [[None, None]] * 2
     assert shifts["rounding_of_opencv4"]["n"] == 2
     warped = [t for t in shifts["trials"] if t["case"] == "OpenCV 4 warp" and t["method"] == "tiles"]
     rounded = [np.subtract(np.round(np.multiply(t["true_yx_px"], 32)) / 32, t["true_yx_px"]) for t in warped]
     error = [np.subtract(t["found_yx_px"], t["true_yx_px"]) for t in warped]
-    assert np.abs(np.subtract(error, rounded)).max() < 0.01  # its error is the rounding's
+    assert np.abs(np.subtract(error, rounded)).max() < 0.02  # its error is the rounding's
     for method in ("tiles", "phase"):
         assert shifts["peak_memory"][method]["peak_mib"] > shifts["peak_memory"][method]["before_mib"] > 20
     text = registration_text(document)
