@@ -7,6 +7,7 @@ import pickle
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from phagostat.kernels.intensity import intensity_histogram
 from phagostat.kernels.normalisation import reduce_area
 from phagostat.model.acquisition import Acquisition, Scene
-from phagostat.model.errors import PhagostatError, PlaneError
+from phagostat.model.errors import PhagostatError, PlaneError, SourceError
 from phagostat.settings import Settings
 from phagostat.sources.protocol import Plane, Source
 from phagostat.store.arrays import WIDE_PX, PlaneReader, PlaneWriter, halved, halved_labels
@@ -321,6 +322,11 @@ def read_frame(job: Job, scene: int, frame: int, present: Mapping[int, Collectio
     """Read the planes of a frame; a plane that cannot be read is recorded, the others go on.
 
     ``present`` gives for each channel the frames whose planes are complete, as the driver saw it.
+
+    Raises
+    ------
+    SourceError
+        If the source itself is gone, such as a drive that was unplugged: that is no frame's fault.
     """
     started = time.process_time()
     planes: dict[int, Plane | PlaneError | None] = {}
@@ -333,11 +339,23 @@ def read_frame(job: Job, scene: int, frame: int, present: Mapping[int, Collectio
         except OSError as error:  # of the source: the output's errors are the store's
             where = f"{job.source.metadata.path} scene {scene} frame {frame} channel {channel}"
             planes[channel] = PlaneError("the plane cannot be read", where=where, found=error.strerror or error)
+        if isinstance(planes[channel], PlaneError):
+            _require_source(job)
         # while the pixels are still in the processor's cache: not even a frame fits
         found.digests()
         if job.acquisition is not None:
             found.reduced(channel, job.acquisition.reduction)
     return replace(found, seconds=time.process_time() - started)
+
+
+def _require_source(job: Job) -> None:
+    place = getattr(job.source, "path", None)  # of a source that has one
+    if place is not None and not Path(place).exists():
+        raise SourceError(
+            "the source is gone",
+            where=place,
+            remedy="bring it back to where it was and run again: what is committed is kept",
+        )
 
 
 def json_number(value: float | None) -> float | None:

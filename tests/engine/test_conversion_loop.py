@@ -5,6 +5,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import zarr
@@ -16,11 +17,13 @@ from phagostat.engine.loop import Loop
 from phagostat.engine.preparation import prepare_conversion
 from phagostat.engine.steps import CONVERSION_STEPS
 from phagostat.engine.work import Job
-from phagostat.model.errors import StoreError
+from phagostat.model.errors import SourceError, StoreError
 from phagostat.settings import profile_settings
+from phagostat.sources import open_source
 from phagostat.sources.ome_zarr import OmeZarrSource
 from phagostat.store.integrity import differences, read_contents
 from phagostat.store.layout import Layout
+from tests.sources.czi_bytes import Block, CziBytes
 
 from .film import Film
 
@@ -143,6 +146,40 @@ def test_a_flipped_bit_is_found_named_and_computed_again(tmp_path):
     assert report.damaged == ["1/0/c/2/1/0/0"]
     assert report.computed == {"planes": 9}
     assert differences(clean, layout) == []
+
+
+def _czi(path: Path) -> Path:
+    return CziBytes([Block(np.full((8, 9), t, np.uint16), {"T": t, "C": 0}) for t in range(4)]).write(path / "m.czi")
+
+
+def _folder(path: Path) -> Path:
+    (path / "frames").mkdir()
+    for t in range(4):
+        cv2.imwrite(str(path / f"frames/t{t}.png"), np.full((8, 9), t, np.uint16))
+    return path / "frames"
+
+
+@pytest.mark.parametrize("make", [_czi, _folder])
+def test_a_source_that_goes_away_ends_the_run_and_the_next_goes_on(tmp_path, make):
+    place, away = make(tmp_path), tmp_path / "away"
+    convert(open_source(place), tmp_path / "whole.zarr", block=1)
+    executor = SynchronousExecutor()
+    real = executor.wait
+
+    def unplugged(timeout_s=None):
+        done = real(timeout_s)
+        if place.exists():
+            place.rename(away)
+        return done
+
+    executor.wait = unplugged
+    with pytest.raises(SourceError, match="the source is gone") as caught:
+        convert(open_source(place), tmp_path / "a.zarr", block=1, executor=executor)
+    assert str(place) in str(caught.value)
+    away.rename(place)
+    report, layout = convert(open_source(place), tmp_path / "a.zarr", block=1)
+    assert report.computed == {"planes": 3}
+    assert differences(Layout.conversion(tmp_path / "whole.zarr"), layout) == []
 
 
 class Losing(SynchronousExecutor):
