@@ -304,5 +304,5 @@ def _movie(found: Document, document: Document) -> Iterator[str]:
             bad = sum(1 for frame in found["frames"] if frame["method"] == method and frame["n_refused"] == frame["n"])
             rows.append([method, str(one["n"]), str(one["n_refused"]), str(bad), ", ".join(mean), ", ".join(worst)])
     yield from table(
-        ["method", "pairs", "refused", "frames always refused", "mean residual x, y, px", "largest |x|, |y|, px"], rows
+        ["method", "pairs", "refused", "frames always refused", "mean residual x, y, px", "largest x, y, px"], rows
     )
