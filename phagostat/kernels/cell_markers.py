@@ -188,6 +188,11 @@ def enlarged_labels(labels: NDArray[_Label], shape: tuple[int, ...]) -> NDArray[
     """
     if labels.shape == shape:
         return labels
+    factor = shape[1] // max(labels.shape[1], 1)
+    if shape == (labels.shape[0] * factor, labels.shape[1] * factor):
+        repeated = np.empty(shape, labels.dtype)
+        _repeat(labels, factor, repeated)
+        return repeated
     larger: NDArray[_Label] = cv2.resize(labels, (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST)
     return larger
 
@@ -208,6 +213,20 @@ def _blur(image: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:
         return image
     blurred: NDArray[np.float32] = cv2.GaussianBlur(image, (0, 0), sigma_px, borderType=cv2.BORDER_REFLECT_101)
     return blurred
+
+
+@compiled
+def _repeat(labels: NDArray[_Label], factor: int, repeated: NDArray[_Label]) -> None:
+    """Each pixel as a block of pixels: what the nearest one is where the grids fit."""
+    for y in range(labels.shape[0]):
+        row, first = labels[y], repeated[y * factor]
+        for x in range(row.size):
+            for i in range(x * factor, (x + 1) * factor):
+                first[i] = row[x]
+        for i in range(y * factor + 1, (y + 1) * factor):
+            to = repeated[i]
+            for x in range(to.size):
+                to[x] = first[x]
 
 
 @compiled

@@ -9,7 +9,7 @@ from scipy import ndimage
 from skimage.morphology import h_maxima
 
 from phagostat.kernels.bodies import split_bodies
-from phagostat.kernels.cell_markers import CellMarkers, _reduced, cell_markers, mean_probability
+from phagostat.kernels.cell_markers import CellMarkers, _reduced, cell_markers, enlarged_labels, mean_probability
 from phagostat.kernels.coherence import coherent_pixels
 
 PIXEL_UM = 0.2
@@ -225,3 +225,13 @@ def test_means_over_blocks_are_those_of_opencv(factor: int, rest: int) -> None:
     expected = cv2.resize(image, (9, (11 * factor + rest) // factor), interpolation=cv2.INTER_AREA)
     np.testing.assert_array_equal(_reduced(image, factor), expected)
     np.testing.assert_array_equal(_reduced(np.pad(image, 3)[3:-3, 3:-3], factor), expected)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32])
+@pytest.mark.parametrize("shape", [(12, 20), (36, 60), (24, 60), (37, 61), (7, 11)])
+def test_enlarged_labels_are_the_nearest(dtype: type[np.generic], shape: tuple[int, int]) -> None:
+    labels = np.random.default_rng(3).integers(0, 9, (12, 20)).astype(dtype)
+    expected = cv2.resize(labels, shape[::-1], interpolation=cv2.INTER_NEAREST)
+    found = enlarged_labels(labels, shape)
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, expected)

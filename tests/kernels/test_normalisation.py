@@ -229,6 +229,17 @@ def test_cells_are_averaged_evened_and_looked_up(factor: int) -> None:
     np.testing.assert_array_equal(normalise_cells(frame, table=table, gain=None, factor=factor), table[reduced])
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_cells_are_evened_and_looked_up_as_in_two_steps(dtype: type[np.unsignedinteger]) -> None:
+    random = np.random.default_rng(12)
+    frame = random.integers(0, np.iinfo(dtype).max + 1, (150, 131)).astype(dtype)
+    gain = random.uniform(0, 3, frame.shape).astype(np.float32)
+    gain[::7] = 1.5  # halves
+    table = random.integers(0, 256, 65536).astype(np.uint8)
+    expected = apply_table(even_illumination(frame, gain), table)
+    np.testing.assert_array_equal(normalise_cells(frame, table=table, gain=gain, factor=1), expected)
+
+
 @pytest.mark.real
 def test_default_grey_levels_are_those_of_the_published_frame(shared_data) -> None:
     import cv2
