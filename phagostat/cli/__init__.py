@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from phagostat.cli.analysis import convert, run
+from phagostat.cli.analysis import convert, run, watch
 from phagostat.cli.benchmark import bench
 from phagostat.cli.ending import run_command
 from phagostat.cli.inspection import compare, info, score, settings_command, status
@@ -20,7 +20,7 @@ def cli() -> None:
     """Numbers that can be trusted from time-lapses of cells eating fluorescent aggregates."""
 
 
-for _command in (run, convert, info, status, compare, score, report, export, settings_command, simulate, bench):
+for _command in (run, watch, convert, info, status, compare, score, report, export, settings_command, simulate, bench):
     cli.add_command(_command)
 
 

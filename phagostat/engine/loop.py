@@ -184,9 +184,12 @@ class Loop:
         lease: Lease | None = None,
         *,
         progress: Callable[[Progress], None] = lambda _: None,
+        handover: Callable[[], bool] = lambda: False,
         poll_s: float = 1.0,
     ) -> Report:
         """Compute, commit and ask again, until the output is sealed.
+
+        Once `handover` says so, what is out is committed and the run ends without a seal: another source goes on.
 
         Raises
         ------
@@ -208,7 +211,10 @@ class Loop:
         self.report.swept += sweep_orphans(self.job.layout, self.log)
         try:
             while True:
-                facts = self._until_planned_work_is_done(executor, lease, progress, poll_s)
+                facts = self._until_planned_work_is_done(executor, lease, progress, handover, poll_s)
+                if facts is None:
+                    self._journal("handover", computed=self.report.computed)
+                    return self.report
                 damaged = self._check(executor, lease, progress)
                 if not damaged and self.plan(facts).finished:
                     break
@@ -238,17 +244,25 @@ class Loop:
         return value_digest([self.log.digest([s.name for s in self.committed_steps]), folded, self._table_token])
 
     def _until_planned_work_is_done(
-        self, executor: Executor, lease: Lease | None, progress: Callable[[Progress], None], poll_s: float
-    ) -> Facts:
-        """Go round until the source is closed and every result holds."""
+        self,
+        executor: Executor,
+        lease: Lease | None,
+        progress: Callable[[Progress], None],
+        handover: Callable[[], bool],
+        poll_s: float,
+    ) -> Facts | None:
+        """Go round until the source is closed and every result holds; None after a handover."""
         in_flight = executor.capacity * self.job.settings.execution.in_flight_per_worker
         while True:
             facts = self.facts(self.job.source.poll())
+            leaving = handover()
+            if leaving and not self._out:
+                return None
             plan = self.plan(facts)
             self._retract(plan.stale)
             if lease is not None:
                 lease.renew()
-            queue = list(reversed(plan.work))
+            queue = [] if leaving else list(reversed(plan.work))
             if plan.finished and facts.closed:
                 return facts
             self._announce(progress, facts)

@@ -62,8 +62,13 @@ def run_job(
     *,
     progress: Callable[[Progress], None] = lambda _: None,
     upgrade: bool = False,
+    handover: Callable[[], bool] = lambda: False,
+    poll_s: float = 1.0,
 ) -> Report:
     """Bring an output to its seal: from nothing, from where an interrupted run left it, or after a change of settings.
+
+    A source that grows is looked at every `poll_s` seconds; once `handover` says so, what is out is committed and the
+    run ends without a seal.
 
     Raises
     ------
@@ -81,7 +86,7 @@ def run_job(
         manifest = wanted if found is None else check_manifest(job.layout, found, wanted, upgrade=upgrade)
         if manifest != found:
             write_manifest(job.layout, manifest)
-        return loop_of(job).run(executor, lease, progress=progress)
+        return loop_of(job).run(executor, lease, progress=progress, handover=handover, poll_s=poll_s)
 
 
 def loop_of(job: Job) -> Loop:
@@ -114,7 +119,12 @@ def manifest_of(job: Job) -> Manifest:
     metadata = job.source.metadata
     return new_manifest(
         "conversion" if job.acquisition is None else "analysis",
-        source={"path": str(Path(metadata.path).absolute()), "kind": metadata.kind, "identity": metadata.identity},
+        source={
+            "path": str(Path(metadata.path).absolute()),
+            "kind": metadata.kind,
+            "identity": metadata.identity,
+            **({"growing_identity": metadata.growing_identity} if metadata.growing_identity else {}),
+        },
         settings=job.settings.dict(),
         acquisition=_acquisition(job),
     )

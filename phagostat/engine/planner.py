@@ -194,6 +194,8 @@ class Planner:
             seen = facts.scenes[scene].flags(index)
         elif scope is Scope.SCENE and scene is not None:
             seen = [facts.scenes[scene].flags(frame) for frame in range(span)]
+            if span % facts.candidates:  # the search was cut by the end, which may have been told too early
+                seen = [*seen, facts.scenes[scene].n_frames]
         elif scope is Scope.ACQUISITION:
             seen = sorted(facts.scenes)
         return value_digest([self.tokens[step], scene, index, seen, dict(needs)])

@@ -1,4 +1,4 @@
-"""Groups and arrays of an output: made, and made longer, by the driver alone."""
+"""Groups and arrays of an output: made, and made longer or shorter, by the driver alone."""
 
 from __future__ import annotations
 

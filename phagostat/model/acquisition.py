@@ -83,6 +83,7 @@ class AcquisitionMetadata:
     pixel_size_um: float | None
     times_origin: TimesOrigin
     notes: tuple[str, ...] = ()
+    growing_identity: str | None = None
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,9 @@ import numpy as np
 from phagostat.model.acquisition import AcquisitionMetadata, Scene
 from phagostat.model.errors import PhagostatError, PlaneError, SourceError
 from phagostat.sources.czi_file import OpenCzi, Reader, open_czi
+from phagostat.sources.czi_follower import growing_identity
 from phagostat.sources.czi_metadata import read_channels, read_pixel_size_um, read_scene_names
+from phagostat.sources.czi_segments import read_subblock
 from phagostat.sources.czi_times import read_times
 from phagostat.sources.protocol import Availability, Plane
 from phagostat.sources.z_planes import check_z, chosen_z
@@ -105,6 +107,7 @@ class CziSource:
             pixel_size_um=read_pixel_size_um(root, path=self._path),
             times_origin=origin,
             notes=tuple(notes),
+            growing_identity=_beginning(opened),
         )
 
     def poll(self) -> Availability:
@@ -182,6 +185,15 @@ class CziSource:
             )
         chosen_z(self._z, max(len(planes) for planes in opened.index.z_planes.values()), path=self._path)
         return opened
+
+
+def _beginning(opened: OpenCzi) -> str | None:
+    """Digest by which the file was known while it was being written."""
+    try:
+        block = read_subblock(opened.fd, int(opened.directory.position.min()), path=opened.path)
+        return growing_identity(opened.fd, block, path=opened.path)
+    except SourceError:
+        return None
 
 
 def _rebuild(path: str, z: str | int, reader: Reader) -> CziSource:

@@ -83,7 +83,7 @@ def create_root(root: Path, *, attributes: Mapping[str, Any]) -> None:
 
 
 def ensure_image(root: Path, spec: ImageSpec) -> None:
-    """Create an image, or make it longer along t; what is there stays, unless it is of another shape or type.
+    """Create an image, or make it longer or shorter along t; what is there stays, unless its planes are others.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def ensure_image(root: Path, spec: ImageSpec) -> None:
             existing = group.get(str(level)) if keep else None
             if not isinstance(existing, zarr.Array):
                 _create_array(group, str(level), shape, spec.dtype, spec.kind)
-            elif existing.shape[0] < shape[0]:
+            elif existing.shape[0] != shape[0]:
                 existing.resize(shape)
         beyond = root / spec.path / str(spec.n_levels)
         if beyond.is_dir():  # it was wider
@@ -117,7 +117,7 @@ def fits(root: Path, spec: ImageSpec) -> bool:
         existing = group.get(str(level))
         if isinstance(existing, zarr.Array):
             same = existing.shape[1:] == spec.level_shape(level)[1:] and existing.dtype == np.dtype(spec.dtype)
-            if not same or existing.shape[0] > spec.shape_tcyx[0]:
+            if not same:
                 return False
     return True
 

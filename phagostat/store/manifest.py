@@ -120,7 +120,7 @@ def check_manifest(layout: Layout, found: Manifest, wanted: Manifest, *, upgrade
             found=found.kind,
             remedy="choose another output",
         )
-    if found.source.get("identity") != wanted.source.get("identity"):
+    if found.source.get("identity") not in {wanted.source.get("identity"), wanted.source.get("growing_identity")}:
         raise StoreError(
             "the output was made from another source",
             where=layout.root,

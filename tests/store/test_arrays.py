@@ -100,6 +100,18 @@ def test_an_image_gets_longer_and_keeps_what_is_there(tmp_path):
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == before
 
 
+def test_an_image_gets_shorter_and_keeps_what_is_left(tmp_path):
+    ensure_image(tmp_path, spec(5))
+    plane = np.arange(80, dtype=np.uint16).reshape(8, 10)
+    kept, *_ = PlaneWriter(tmp_path, "0/0").write((1, 1), plane)
+    gone, *_ = PlaneWriter(tmp_path, "0/0").write((4, 0), plane)
+    ensure_image(tmp_path, spec(2))
+    assert zarr.open_array(tmp_path / "0/0", mode="r").shape == (2, 2, 8, 10)
+    np.testing.assert_array_equal(read_plane(tmp_path, "0/0", (1, 1)), plane)
+    assert (tmp_path / kept).is_file()
+    assert not (tmp_path / gone).is_file()
+
+
 @pytest.mark.parametrize("other", [{"shape_yx": (4, 10)}, {"dtype": "uint8"}])
 def test_an_image_of_another_shape_or_type_starts_empty(tmp_path, other):
     ensure_image(tmp_path, spec())
