@@ -115,7 +115,7 @@ CELL_NORMALISATION = (
 """Settings of the normalised cell channel."""
 
 ANALYSIS_STEPS: tuple[Step, ...] = (
-    Step("reference", 5, Scope.SCENE, settings=lambda _: ("reference",), facts=("roles", "reduction")),
+    Step("reference", 6, Scope.SCENE, settings=lambda _: ("reference",), facts=("roles", "reduction")),
     Step("threshold", 1, Scope.ACQUISITION, needs=("reference",), settings=_threshold_settings),
     Step(
         "images",
@@ -127,7 +127,7 @@ ANALYSIS_STEPS: tuple[Step, ...] = (
     ),
     Step(
         "measures",
-        4,
+        5,
         Scope.FRAME,
         needs=("reference",),
         settings=_measure_settings,
@@ -143,7 +143,7 @@ ANALYSIS_STEPS: tuple[Step, ...] = (
     ),
     Step(
         "probability",
-        3,
+        4,
         Scope.FRAME,
         needs=("reference",),
         settings=lambda _: ("cells.route", *CELL_NORMALISATION),
@@ -207,7 +207,7 @@ ANALYSIS_STEPS: tuple[Step, ...] = (
     *(
         Step(
             name,
-            4,
+            5,
             Scope.MOVIE,
             needs=("reference", "aggregates", "territories", "overlaps", "usable"),
             settings=lambda _: ("ledger",),

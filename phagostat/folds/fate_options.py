@@ -34,9 +34,9 @@ class FateOptions:
         At least this area that vanishes from one used frame to the next, neither dimmed before nor after and with
         nothing like it nearby, was washed away: what is eaten dims, or moves off with the cell. In the last frame,
         where it cannot be seen to dim further, it must leave less than this share of its light.
-    way_frames
+    shape_um, way_frames
         What shows elsewhere in an aggregate's shape is the aggregate if it shows no more than this many used frames
-        after leaving its place.
+        after leaving its place; sights this close to each other are of something that rests.
     far_um
         What shows in its shape no further away than this may be what a bite left of it.
     """
@@ -54,4 +54,5 @@ class FateOptions:
     trace_fraction: float = 0.25
     least_washed_um2: float = 0.3
     way_frames: int = 4
+    shape_um: float = 0.35
     far_um: float = 1.0

@@ -17,6 +17,7 @@ Floats = NDArray[np.float64]
 _SCATTER = 0.05  # of its area: what an aggregate that nobody touches differs from frame to frame is less
 _LEAST_DIP_UM2 = 0.1
 _ALONE = 1.08  # share of its light: with more, another one's is there as well
+_MOST_OF_IT = 0.45  # share of its light: with less, it is not all there and out of focus
 _AROUND = 0.03  # light that what is around an aggregate may add, of its own
 _OUT_OF_FOCUS = 0.1  # of its area: by how much light must say more than pixels do
 _AT_ONCE = 0.12  # of what went in one frame: less than this went in those before and after
@@ -112,12 +113,15 @@ def aggregate_fates(state: LedgerState, options: FateOptions | None = None) -> F
     elsewhere = movement.elsewhere_um2
     dimmed = np.stack([entry.dimmed_um2 for entry in used])
     outside = np.stack([entry.outside_um2 for entry in used])
+    went = light[-2:].max(axis=0) - light[-1]
     total = above + np.minimum(elsewhere, np.maximum(whole - above, 0))
-    lying = _before_it_faded(total, dimmed, whole, still=outside[-1] - outside[-2:].min(axis=0) < limits.min_moved_um2)
+    lying = _before_it_faded(
+        total, dimmed, whole, went=np.where(outside[-1] - outside[-2:].min(axis=0) < limits.min_moved_um2, went, 0.0)
+    )
     area = _carried_off(_without_dips(lying, whole, limits), movement)
     area = _carried_forward(np.where(in_view, area, np.nan), whole)
     elsewhere = np.minimum(elsewhere, area)
-    passing = _passing(state, seen, limits)
+    passing = _passing(state, seen, limits) | _leaving(state, movement, limits)
     washed = np.where(passing, 0.0, _washed_away(state, area, movement, limits))
     left = area / np.maximum(whole, 1e-9)
     gone = _for_good(left < limits.gone_fraction)
@@ -136,7 +140,7 @@ def aggregate_fates(state: LedgerState, options: FateOptions | None = None) -> F
     return Fates(frames, whole, area, elsewhere, in_view, fate, name[detached], washed, name[gone], name[changed])
 
 
-def _before_it_faded(above: Floats, dimmed: Floats, whole: Floats, *, still: NDArray[np.bool_]) -> Floats:
+def _before_it_faded(above: Floats, dimmed: Floats, whole: Floats, *, went: Floats) -> Floats:
     """Areas above the threshold, without what is about to go: what was taken glows for a moment in its place.
 
     Pixels that are dimmer than they were, and are gone in the next frame that is used, are in a cell by now.
@@ -147,7 +151,9 @@ def _before_it_faded(above: Floats, dimmed: Floats, whole: Floats, *, still: NDA
     if len(above) > 1:  # nothing is known of what comes after the last frame: what has just become dim counts
         before = np.maximum(dimmed[-2] - lost[-1], 0)
         new = np.maximum(dimmed[-1] - before, 0)
-        lying[-1] -= np.nan_to_num(np.where(still & (new > np.maximum(_SCATTER * whole, _LEAST_DIP_UM2)), new, 0))
+        lying[-1] -= np.nan_to_num(
+            np.where((went * whole > 0.1 * new) & (new > np.maximum(_SCATTER * whole, _LEAST_DIP_UM2)), new, 0)
+        )
     return lying
 
 
@@ -160,7 +166,8 @@ def _relative_light(state: LedgerState) -> Floats:
 def _spread(whole: Floats, light: Floats) -> Floats:
     """Area that the light around each place stands for: what is out of focus has darker pixels and the same light.
 
-    Light of what was taken stays for a moment as well; only what lasts over three frames counts.
+    Light of what was taken stays for a moment as well; only what lasts over three frames counts, and only where it is
+    not another one's.
     """
     lasting = light.copy()
     lasting[1:] = np.fmin(lasting[1:], light[:-1])
@@ -170,7 +177,7 @@ def _spread(whole: Floats, light: Floats) -> Floats:
     for k in range(1, min(SLACK_FRAMES + 1, len(light))):
         brightest[k:] = np.fmax(brightest[k:], light[:-k])
         brightest[:-k] = np.fmax(brightest[:-k], light[k:])
-    alone = brightest <= _ALONE
+    alone = (brightest <= _ALONE) & (lasting >= _MOST_OF_IT)
     return np.asarray(np.where(alone, np.clip(lasting - _AROUND, 0, 1), 0) * whole)
 
 
@@ -189,6 +196,27 @@ def _passing(state: LedgerState, area: Floats, limits: FateOptions) -> NDArray[n
         if len(before) and len(after):
             found[i] = after[0] - before[-1] - 1 <= limits.passing_frames
     return found
+
+
+def _leaving(state: LedgerState, movement: Movement, limits: FateOptions) -> NDArray[np.bool_]:
+    """Whether each had left the glass by the reference frame: it moves off, or is gone at once, in the next frame.
+
+    What a cell takes after the reference frame is still in its place in the frame in which it is taken.
+    """
+    used = [entry for entry in state.entries if entry.used]
+    frames = [entry.frame for entry in used]
+    leaving = np.zeros(len(movement.carried_from), np.bool_)
+    if state.reference.frame not in frames[:-1]:
+        return leaving
+    now = frames.index(state.reference.frame)
+    leaving |= movement.carried_from == now
+    soon, whole = used[now + 1], state.reference.area_um2
+    if soon.frame - state.reference.frame == 1:
+        dark = soon.light < 0.4 * state.reference.light
+        elsewhere = np.maximum(soon.moved_um2, soon.outside_um2) >= 0.3 * whole
+        gone = soon.area_um2 < limits.gone_fraction * whole
+        leaving |= gone & (dark | elsewhere) & (movement.elsewhere_um2[-1] < 0.2 * whole)
+    return leaving
 
 
 def _carried_forward(values: Floats, first: Floats) -> Floats:
@@ -258,7 +286,9 @@ def _washed_away(state: LedgerState, area: Floats, movement: Movement, limits: F
         )
         earlier = light[max(now - 1 - SLACK_FRAMES, 0) : now].max(axis=0)
         sudden &= earlier - light[now - 1] <= _AT_ONCE * went + 0.02  # no meal was going on
-        sudden &= (light[now] - later <= _AT_ONCE * went + 0.02) & (dimmed[now - 1] <= 0.25 * lost)
+        sudden &= (light[now] - later <= _AT_ONCE * went + 0.02) & (
+            dimmed[now - 1] - dimmed[max(now - 1 - SLACK_FRAMES, 0)] <= 0.25 * lost
+        )
         sudden &= around[now - 1] - around[now] >= 0.6 * lost
         sudden &= moved[now : now + 3].max(axis=0) < 0.5 * lost
         sudden &= (movement.carried_from < 0) & (movement.elsewhere_um2[-1] == 0)

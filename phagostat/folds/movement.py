@@ -151,8 +151,11 @@ def _shapes(
     whole = state.reference.area_um2
     found, left_at, level = np.zeros_like(area), np.full(len(whole), -1, np.int64), np.zeros(len(whole))
     in_one = np.stack([entry.moved_all for entry in used])
+    there = np.stack([entry.light for entry in used]) / np.maximum(state.reference.light, 1e-9)
     lost = np.maximum(whole - home, 0)
-    sighted = (area >= 0.7 * lost) & (area >= np.maximum(0.3 * whole, limits.min_moved_um2))
+    dark = np.fmax(lost, whole - np.stack([entry.area_um2 for entry in used]))
+    enough = np.where(in_one > 0, 0.0, 0.3) * whole
+    sighted = (area >= 0.7 * lost) & (area >= np.maximum(enough, limits.min_moved_um2))
     for i in np.flatnonzero(sighted.any(axis=0)).tolist():
         times = np.flatnonzero(sighted[:, i])
         # it left its place just before: else another one like it came by
@@ -163,20 +166,29 @@ def _shapes(
         first, last = int(times[0]), int(times[-1])
         # far away from the first on, while more and more goes from its place: another one that happens to lie there
         far = np.hypot(*by[times, i].T) > limits.far_um
-        if far.any() and lost[times, i][far].min() < 0.6 * lost[times, i].max():
+        if far.any() and dark[times, i][far].min() < 0.6 * dark[times, i].max():
             continue
         # neither in its place nor anywhere else: it was on no way
         between = np.arange(before + 1, first)
         if (lost[between, i] - area[between, i] > 0.3 * whole[i]).any():
             continue
         share = np.minimum(area[times, i] / np.maximum(whole[i] - home[times, i], 1e-9), 1.0)
-        if is_quenched(minutes[times] - minutes[before], light[times, i], share, whole[i]):
+        resting = len(times) >= SLACK_FRAMES and float(np.ptp(by[times[-4:], i], axis=0).max()) <= limits.shape_um
+        odds = 10.0 if resting else 1.0
+        # another one's light that lay over it may go with it
+        relative = light[times, i] / np.clip(there[before, i], 1.0, 1.2)
+        age = minutes[times] - minutes[before]
+        if is_quenched(age, relative, share, whole[i], odds=odds):
             # less than that far, and bites from one side look like it
             if far.any():
-                left_at[i] = last_whole(home[:, i], whole[i], first, limits.whole_fraction)
+                reached = home[max(before - SLACK_FRAMES + 1, 0) : before + 1, i].max()
+                left_at[i] = last_whole(home[:, i], reached, first, limits.whole_fraction)
                 level[i] = 0.0 if (in_one[times, i] > 0)[far].any() else above[times, i].min()
             continue
-        end = last if last < len(home) - 1 - SLACK_FRAMES else len(home) - 1
+        # lost sight of on its way
+        sure = not resting and not is_quenched(age, relative, share, whole[i], odds=1 / 3)
+        lasts = last == len(home) - 1 or sure or (len(times) > 1 and last >= len(home) - 1 - SLACK_FRAMES)
+        end = len(home) - 1 if lasts else last
         span = np.arange(before + 1, end + 1)
         known = np.interp(span, times, area[times, i])
         found[span, i] = np.minimum(known, np.maximum(whole[i] - home[span, i], 0))
@@ -196,7 +208,7 @@ def _one_way(times: Times, by_um: Floats, light: Floats) -> Times:
     return np.array(way, np.intp)
 
 
-def is_quenched(age_min: Floats, light: Floats, share: Floats, area_um2: float) -> bool:
+def is_quenched(age_min: Floats, light: Floats, share: Floats, area_um2: float, *, odds: float = 1.0) -> bool:
     """Whether light that is seen elsewhere fades as in a cell rather than stays as on the glass.
 
     Parameters
@@ -210,6 +222,8 @@ def is_quenched(age_min: Floats, light: Floats, share: Floats, area_um2: float) 
         the light of the rest is less certain.
     area_um2 : float
         Of the aggregate: the light of small ones is less certain.
+    odds : float
+        By how much fading must be the better explanation.
 
     Notes
     -----
@@ -224,7 +238,7 @@ def is_quenched(age_min: Floats, light: Floats, share: Floats, area_um2: float) 
     inverse = np.linalg.inv(covariance)
     kept = float(y @ inverse @ y)
     fading = [y + np.log(2) / half * age_min for half in (30.0, 45.0, 60.0, 90.0)]
-    return min(float(r @ inverse @ r) for r in fading) < kept
+    return min(float(r @ inverse @ r) for r in fading) < kept - 2 * float(np.log(odds))
 
 
 def _following(state: LedgerState) -> _Following:
@@ -332,6 +346,7 @@ def _settled(
     reference = state.reference
     whole = reference.area_um2
     present = home + follow.outside_um2
+    dimmed = np.stack([entry.dimmed_um2 for entry in state.entries if entry.used])
     given = np.zeros_like(home)
     for owner, arrival in sorted(arrivals, key=lambda pair: (int(pair[1].times[0]), -pair[1].area_um2.max(), pair[0])):
         start = int(arrival.times[0])
@@ -339,7 +354,9 @@ def _settled(
         after = min(start + 1, len(home) - 1)
         lacking = whole - home[after] - elsewhere[after] - given[after]
         best, least = -1, np.inf
-        for i in np.flatnonzero((lacking >= 0.5 * size) & (size <= 1.8 * whole)).tolist():
+        # what is left of a bite is dimmer, what is left of a push is not
+        torn = np.nan_to_num(dimmed[start : after + 1].max(axis=0)) < 0.3 * lacking
+        for i in np.flatnonzero((lacking >= 0.5 * size) & (size <= 1.8 * whole) & torn).tolist():
             if i == owner:
                 continue
             with_it = np.flatnonzero(present[: start + 1, i] >= whole[i] - lacking[i] + 0.7 * size)

@@ -154,11 +154,23 @@ def test_what_has_just_dimmed_in_the_last_frame_counts(dimmed, eaten):
     glass.add_kept()
     gone = glass.add()
     records = glass.records()
-    records[-1] = replace(records[-1], dimmed_um2=np.where(np.arange(9) == gone, dimmed, 0.0))
+    it = np.arange(9) == gone
+    light = records[-1].light * np.where(it, 1 - 0.3 * dimmed / A, 1)
+    records[-1] = replace(records[-1], dimmed_um2=np.where(it, dimmed, 0.0), light=light)
     state = ledger.fold(records, glass.reference())
     curve = eaten_area(state, aggregate_fates(state))
     assert curve.eaten_area_um2[-1] == pytest.approx(eaten)
     np.testing.assert_allclose(curve.eaten_area_um2[:-1], 0, atol=1e-9)
+
+
+def test_what_dims_in_the_last_frame_and_keeps_its_light_is_out_of_focus():
+    glass = Glass()
+    glass.add_kept()
+    blurred = glass.add()
+    records = glass.records()
+    records[-1] = replace(records[-1], dimmed_um2=np.where(np.arange(9) == blurred, A / 2, 0.0))
+    state = ledger.fold(records, glass.reference())
+    np.testing.assert_allclose(eaten_area(state, aggregate_fates(state)).eaten_area_um2, 0, atol=1e-9)
 
 
 def test_gone_behind_unusable_frames_counts_as_eaten():
@@ -458,3 +470,82 @@ def test_short_scenes(n_frames):
     assert fates.area_um2.shape == (n_frames, 9)
     true = A - np.array([bites(1, 3)(t) for t in range(n_frames)])
     np.testing.assert_allclose(curve.eaten_area_um2, true, atol=1e-9)
+
+
+def test_what_moves_off_from_the_reference_frame_on_was_in_a_cell_by_then():
+    glass = Glass(reference_frame=5)
+    glass.add_kept()
+    glow = lambda t: min(1.0, 0.96 ** (t - 5))  # noqa: E731
+    carried = glass.add(place=way(6, (1.2, 0.4), 30, (50.0, 50.0)), light=glow)
+    later = glass.add(place=way(7, (1.2, 0.4), 30, (50.0, 90.0)), light=glow)
+    _, fates, curve = told(glass)
+    assert fates.fate[carried] is Fate.PASSING
+    assert fates.fate[later] is Fate.EATEN
+    np.testing.assert_allclose(curve.eaten_area_um2[6:], A, atol=1e-9)
+
+
+@pytest.mark.parametrize(("frame", "fate"), [(6, Fate.PASSING), (7, Fate.DETACHED)])
+def test_what_is_gone_at_once_after_the_reference_frame_is_not_eaten(frame, fate):
+    glass = Glass(reference_frame=5)
+    glass.add_kept()
+    gone = glass.add(lambda t: A if t < frame else 0.0)
+    _, fates, curve = told(glass)
+    assert fates.fate[gone] is fate
+    np.testing.assert_allclose(curve.eaten_area_um2, 0, atol=1e-9)
+
+
+def test_another_one_that_happens_to_lie_there_does_not_stand_for_what_is_eaten():
+    glass = Glass()
+    glass.add_kept()
+    eaten = glass.add(bites(10, 12))
+    it = np.arange(9) == eaten
+    records = [
+        replace(
+            r,
+            moved_um2=np.where(it, A - r.area_um2, 0.0),
+            moved_by_um=np.where(it[:, None] & (r.area_um2 < A)[:, None], [3.0, 2.0], 0.0),
+            moved_light=np.where(it, 1.0, 0.0),
+        )
+        for r in glass.records()
+    ]
+    state = ledger.fold(records, glass.reference())
+    fates = aggregate_fates(state)
+    assert fates.fate[eaten] is Fate.EATEN
+    true = A - np.array([bites(10, 12)(t) for t in range(40)])
+    np.testing.assert_allclose(eaten_area(state, fates).eaten_area_um2, true, atol=1e-9)
+
+
+@pytest.mark.parametrize(("light", "left"), [(0.9, 0.85 * A), (0.3, 0.0)])
+def test_light_without_pixels_is_out_of_focus_where_it_is_most_of_it(light, left):
+    glass = Glass()
+    glass.add_kept()
+    dim = glass.add(bites(10, 6))
+    it = np.arange(9) == dim
+    records = [
+        r if r.frame < 10 else replace(r, light=np.where(it, 1000 * A * light, r.light)) for r in glass.records()
+    ]
+    state = ledger.fold(records, glass.reference())
+    assert aggregate_fates(state).area_um2[-1, dim] == pytest.approx(left, abs=0.05 * A)
+
+
+def test_a_member_of_a_clump_that_is_carried_off_leaves_the_others():
+    glass = Glass()
+    glass.add_kept()
+    clump = glass.add(lambda t: A if t < 15 else 0.4 * A)
+    it = np.arange(9) == clump
+    glow = 0.5 ** (np.arange(40) * 2 / 40)
+    records = [
+        r
+        if r.frame < 15
+        else replace(
+            r,
+            moved_um2=np.where(it, 0.6 * A, 0.0),
+            moved_by_um=np.where(it[:, None], [1.5 + 0.2 * (r.frame - 15), 1.0], 0.0),
+            moved_light=np.where(it, glow[r.frame - 15 + 1], 0.0),
+            moved_all=np.zeros(9),
+        )
+        for r in glass.records()
+    ]
+    state = ledger.fold(records, glass.reference())
+    curve = eaten_area(state, aggregate_fates(state))
+    np.testing.assert_allclose(curve.eaten_area_um2, np.where(np.arange(40) >= 14, 0.6 * A, 0.0), atol=1e-9)
