@@ -133,7 +133,7 @@ def _of_frames(run: RunSummary) -> Iterator[Finding]:
     if missing:
         yield Finding(
             "caution",
-            f"{missing} of {run.n_frames} frames are missing",
+            f"{missing} of {run.n_frames} frames {'is' if missing == 1 else 'are'} missing",
             "The file promises them and does not hold them, as after an interrupted acquisition.",
         )
 
@@ -291,7 +291,7 @@ def _left_out_frames(run: RunSummary) -> Iterator[Omission]:
         )
     for kind, what in (("cells_verdict", "Cell channel"), ("segmentation_verdict", "Cells")):
         for verdict, count in run.verdict_counts[kind].items():
-            if verdict not in (OK, "missing", "unusable"):
+            if verdict not in (OK, "empty", "missing", "unusable"):
                 yield Omission(f"{what}: {verdict.replace('_', ' ')}", f"{count} of {run.n_frames} frames",
                                "no cells were looked for there")  # fmt: skip
 

@@ -49,10 +49,10 @@ class MeanCurve:
         return self._where(joined) if outside.any() else self._where(outside)
 
     @property
-    def last_common(self) -> int | None:
-        """The last frame in which every scene was measured; None where there is none."""
-        full = np.flatnonzero((self.n_scenes == self.of) & np.isfinite(self.y))
-        return int(full[-1]) if full.size else None
+    def last_running(self) -> int | None:
+        """The last frame with a mean in which every scene is running; None where there is none."""
+        there = np.flatnonzero(self.running & np.isfinite(self.y))
+        return int(there[-1]) if there.size else None
 
     def _where(self, chosen: NDArray[np.bool_]) -> tuple[Floats, Floats]:
         return np.where(chosen, self.x, np.nan), np.where(chosen, self.y, np.nan)

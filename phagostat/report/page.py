@@ -18,7 +18,7 @@ from phagostat.engine.outputs import find_outputs
 from phagostat.model.errors import StoreError
 from phagostat.report.background import acquisition_facts, setting_rows, version_facts
 from phagostat.report.curves import MANY, MEAN, Line, curve_chart, number, scene_colour
-from phagostat.report.findings import Finding, fate_rows, findings, omissions
+from phagostat.report.findings import NAMED, Finding, fate_rows, findings, omissions
 from phagostat.report.finished import FinishedOutput
 from phagostat.report.means import MeanCurve, mean_curve
 from phagostat.report.pictures import FRAME_MS, scene_pictures
@@ -147,6 +147,7 @@ def render_report(
         frame_ms=FRAME_MS,
         names={measure.name for measure in run.measures},
         fates=fate_rows(run),
+        named=NAMED,
         has_speeds=any(scene.speeds_um_per_min is not None for scene in run.scenes),
     )
 
@@ -344,7 +345,7 @@ def _group(run: RunSummary, known: int) -> str:
 
 
 def _eaten_by_then(run: RunSummary) -> tuple[str, str] | None:
-    """What was eaten by the last time that all scenes have in common, which makes it one and the same time."""
+    """What was eaten by the last time at which all scenes run, which makes it one and the same time."""
     having = run.with_eaten
     if not having:
         return None
@@ -352,8 +353,8 @@ def _eaten_by_then(run: RunSummary) -> tuple[str, str] | None:
     if mean is None:
         last = having[0].last_measured("eaten_area_um2")
         value, at = having[0].series["eaten_area_um2"][last], run.axis_of(having[0])[last]
-    elif mean.last_common is not None:
-        value, at = mean.y[mean.last_common], mean.x[mean.last_common]
+    elif mean.last_running is not None:
+        value, at = mean.y[mean.last_running], mean.x[mean.last_running]
     else:
         value = sum(s.ends("eaten_area_um2")[1] for s in having) / len(having)
         return f"{_rounded(value, decimals=2)} µm²", f"eaten by each scene's last used frame, {group}"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import Final
 
 import numpy as np
@@ -70,6 +70,8 @@ GAP: Final = 18
 AXIS: Final = 34
 _WIDE: Final = 1010
 _TICK_SPACE: Final = 84
+NAME_LENGTH: Final = 11
+"""Letters of a scene's name that there is room for beside a strip."""
 
 
 def kind_of(state: str) -> Kind:
@@ -93,8 +95,8 @@ def overview(scenes: Sequence[SceneSummary]) -> Markup:
         f'<svg class="gutter" width="{GUTTER}" height="{height}" aria-hidden="true">',
         *(
             f'<text x="{GUTTER - 8}" y="{i * row + 11}" text-anchor="end"><title>{escape(scene.name)}</title>'
-            f"{escape(_cut(scene.name, 13))}</text>"
-            for i, scene in enumerate(scenes)
+            f"{escape(name)}</text>"
+            for i, (scene, name) in enumerate(zip(scenes, short_names([s.name for s in scenes]), strict=True))
         ),
         f'<text x="{GUTTER - 8}" y="{row * len(scenes) + 18}" text-anchor="end">frame</text></svg>',
     ]
@@ -278,5 +280,23 @@ def _joined(labels: Sequence[str], body: Sequence[str]) -> Markup:
     )
 
 
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"
+def short_names(names: Sequence[str], *, length: int = NAME_LENGTH) -> list[str]:
+    """Names cut to a length: their beginnings where these differ, else their ends, else what is not common to all."""
+    same = [_in_common(each) for each in (names, [name[::-1] for name in names])]
+
+    def middle(name: str) -> str:
+        own = name[same[0] : max(len(name) - same[1], same[0] + 1)]
+        return f"…{own[: length - 2]}…"
+
+    cuts: tuple[Callable[[str], str], ...] = (
+        lambda name: f"{name[: length - 1]}…",
+        lambda name: f"…{name[1 - length :]}",
+        middle,
+    )
+    found = [[name if len(name) <= length else cut(name) for name in names] for cut in cuts]
+    return max(found, key=lambda shown: len(set(shown)))
+
+
+def _in_common(names: Sequence[str]) -> int:
+    """How many letters all begin with."""
+    return sum(1 for _ in takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False)))

@@ -115,7 +115,7 @@ def test_the_mean_is_of_the_scenes_that_were_measured_and_only_where_half_of_the
     assert mean.x == pytest.approx([0.0, 2.0, NAN, 6.0], nan_ok=True)
     assert mean.n_scenes.tolist() == [3, 2, 1, 3]
     assert mean.running.all()
-    assert mean.last_common == 3
+    assert mean.last_running == 3
     assert np.isnan(mean.rest[1]).all()
 
 
@@ -128,7 +128,7 @@ def test_a_scene_that_ends_or_is_blurred_does_not_make_the_mean_jump(ends: int) 
     series[0] = series[0][:28]
     mean = mean_curve(series, [np.arange(s.size) * 1.0 for s in series])
     last = min(ends, 28) - 1
-    assert mean.last_common == last
+    assert mean.last_running == last
     assert mean.y[[0, 1, 2, 3, last]] == pytest.approx(np.mean(slopes) * np.array([0, 1, 2, 3, last]))
     steps = np.diff(mean.y[: min(28, mean.y.size)])
     # a plain mean would fall by up to 50 where the third ends; what is shown moves as those do that are measured
@@ -161,7 +161,7 @@ def test_scenes_that_end_one_after_another_leave_no_steps_and_no_drift() -> None
 def test_a_mean_without_a_frame_that_all_have_is_that_of_those_measured() -> None:
     mean = mean_curve([np.array([1.0, 2, NAN, NAN]), np.array([NAN, NAN, 5.0, NAN])], [np.arange(4.0)] * 2)
     assert mean.y == pytest.approx([1.0, 2, 5, NAN], nan_ok=True)
-    assert mean.last_common is None
+    assert mean.last_running is None
     assert not mean.running.any()
     assert np.isfinite(mean.rest[1]).sum() == 3
     assert mean_curve([], []).y.size == 0
@@ -236,6 +236,15 @@ COLOUR_VISION = {
     "no green": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
     "no blue": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
 }
+
+
+@pytest.mark.parametrize("name", ["Position {} of the plate", "A rather long name, position {}", "P{}"])
+def test_names_beside_a_strip_are_told_apart(tmp_path: Path, name: str) -> None:
+    scenes = [WrittenScene(3, name.format(i)) for i in range(12)]
+    drawing = overview(summarise(FinishedOutput(write_output(tmp_path / "movie", scenes))).scenes)
+    names = re.findall(r"<text[^>]*><title>[^<]*</title>([^<]*)</text>", str(drawing))
+    assert len(set(names)) == 12
+    assert max(map(len, names)) <= 11  # wider ones would be cut off at the left
 
 
 @pytest.mark.parametrize("vision", COLOUR_VISION)

@@ -204,6 +204,23 @@ def test_scenes_that_end_early_are_named_and_means_are_of_a_time_that_all_reach(
     assert "half accepted 15 of 30 28 " in words
 
 
+def test_gaps_do_not_pull_the_common_time_to_the_beginning(tmp_path: Path) -> None:
+    """Of many scenes with a few gaps each, hardly any frame is measured in all."""
+    odd, even = (dict.fromkeys(range(first, 30, 2), "blurred") for first in (1, 2))
+    words = report_of(tmp_path / "movie", [WrittenScene(30, "a", states=odd), WrittenScene(30, "b", states=even)]).words
+    figure = re.search(r"([\d.]+) µm² eaten in the first 56 min, mean of 2 accepted scenes", words)  # frame 28
+    assert figure is not None
+    assert float(figure.group(1)) == pytest.approx(14.25, abs=0.5)
+
+
+def test_long_lists_of_scenes_are_cut(tmp_path: Path) -> None:
+    scenes = [WrittenScene(4, f"s{i}", states={1: "missing"} if i == 0 else {}) for i in range(30)]
+    words = report_of(tmp_path / "movie", scenes).words
+    assert words.count("% not in view)") == 6
+    assert "s5 (25 % not in view) and 24 more." in words
+    assert "1 of 120 frames is missing" in words
+
+
 def test_warnings_come_first_and_name_the_scenes(tmp_path: Path) -> None:
     n = 24
     scenes = [
