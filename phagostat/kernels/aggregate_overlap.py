@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from phagostat.kernels.territory_sums import sum_above, sum_territories
+
 OVERLAPS = np.dtype([("reference", np.uint16), ("label", np.uint16), ("area_px", np.float64), ("n_px", np.int32)])
 """Columns of :attr:`TerritoryMeasures.overlaps`."""
 
@@ -168,47 +170,33 @@ def measure_territories(
     if not np.all(np.isfinite(shift_yx_px)):
         raise ValueError(f"the shift must be finite (found: {shift_yx_px})")
     move = round(shift_yx_px[0] / factor), round(shift_yx_px[1] / factor)
-    width = frame.shape[1]
-    flat, part = parts_above(frame, background + threshold_counts * bleaching_factor)
-    # A pixel just outside the outline belongs to the label beside it.
-    own = labels.ravel()[flat]
-    label = np.where(own > 0, own, cv2.dilate(labels, np.ones((3, 3), np.uint8)).ravel()[flat])
-    y, x = np.divmod(flat, width)
-    reference, before = _on_the_glass(territories, y - shift_yx_px[0] / factor, x - shift_yx_px[1] / factor)
-    now = (frame.ravel()[flat] - background) / bleaching_factor
-    reference[(now < kept_ratio * before) | (before < halo_fraction * threshold_counts)] = 0
-
+    by_territory, pairs, areas, n_labelled = sum_above(
+        frame,
+        labels,
+        territories.image,
+        territories.light,
+        cut=background + threshold_counts * bleaching_factor,
+        moved_yx_px=(shift_yx_px[0] / factor, shift_yx_px[1] / factor),
+        background=background,
+        bleaching_factor=bleaching_factor,
+        kept_ratio=kept_ratio,
+        least_light=halo_fraction * threshold_counts,
+    )
     n = territories.size_px.size
     places = np.zeros(n, PLACES)
     places["reference"] = np.arange(1, n + 1)
-    area = np.bincount(reference, part, n + 1)[1:]
+    area, total_y, total_x = by_territory[1:].T
     places["area_px"] = area
-    for name, index, shift in (("glass_y_px", y, shift_yx_px[0]), ("glass_x_px", x, shift_yx_px[1])):
-        total = np.bincount(reference, part * index, n + 1)[1:]
+    for name, total, shift in (("glass_y_px", total_y, shift_yx_px[0]), ("glass_x_px", total_x, shift_yx_px[1])):
         mean = np.divide(total, area, out=np.full(n, np.nan), where=area > 0)
         places[name] = (mean + 0.5) * factor - 0.5 - shift
-    light, inside = _light(frame, territories, move, background)
-    places["light_counts"] = light / bleaching_factor
+    counts, inside = sum_territories(frame, territories.y_px, territories.x_px, territories.index, n=n, move_yx_px=move)
+    places["light_counts"] = (counts - background * inside) / bleaching_factor
     places["valid_fraction"] = inside / np.maximum(territories.size_px, 1)
-    return TerritoryMeasures(_overlaps(reference, label, part, own > 0), places)
-
-
-def _on_the_glass(
-    territories: Territories, y: NDArray[np.float64], x: NDArray[np.float64]
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Territory and light of the reference frame at places of its grid, 0 outside of it; light by interpolation."""
-    height, width = territories.image.shape
-    near_y, near_x = np.rint(y).astype(np.intp), np.rint(x).astype(np.intp)
-    seen = (near_y >= 0) & (near_x >= 0) & (near_y < height) & (near_x < width)
-    reference = np.zeros(y.size, np.intp)
-    reference[seen] = territories.image.ravel()[near_y[seen] * width + near_x[seen]]
-    low_y = np.clip(np.floor(y).astype(np.intp), 0, height - 2)
-    low_x = np.clip(np.floor(x).astype(np.intp), 0, width - 2)
-    part_y, part_x = np.clip(y - low_y, 0, 1), np.clip(x - low_x, 0, 1)
-    flat, start = territories.light.ravel(), low_y * width + low_x
-    above = flat[start] * (1 - part_x) + flat[start + 1] * part_x
-    below = flat[start + width] * (1 - part_x) + flat[start + width + 1] * part_x
-    return reference, above * (1 - part_y) + below * part_y
+    overlaps = np.zeros(pairs.size, OVERLAPS)
+    overlaps["reference"], overlaps["label"] = pairs >> 16, pairs & 0xFFFF
+    overlaps["area_px"], overlaps["n_px"] = areas, n_labelled
+    return TerritoryMeasures(overlaps, places)
 
 
 def parts_above(frame: NDArray[np.integer], cut: float) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
@@ -224,30 +212,3 @@ def parts_above(frame: NDArray[np.integer], cut: float) -> tuple[NDArray[np.intp
     part = np.clip(0.5 + (raw[flat] - cut) / np.maximum(slope, 1.0), 0.0, 1.0)
     some = part > 0
     return flat[some], part[some]
-
-
-def _overlaps(
-    reference: NDArray[np.intp], label: NDArray[np.uint16], part: NDArray[np.float64], labelled: NDArray[np.bool_]
-) -> NDArray[np.void]:
-    keys, place = np.unique(reference << 16 | label, return_inverse=True)
-    table = np.zeros(keys.size, OVERLAPS)
-    table["reference"], table["label"] = keys >> 16, keys & 0xFFFF
-    table["area_px"] = np.bincount(place, part, keys.size)
-    table["n_px"] = np.bincount(place, labelled, keys.size)
-    return table
-
-
-def _light(
-    frame: NDArray[np.integer], territories: Territories, move: tuple[int, int], background: float
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Light above background in each territory, and how many of its pixels this frame shows."""
-    height, width = frame.shape
-    n = territories.size_px.size
-    y, x = territories.y_px + move[0], territories.x_px + move[1]
-    index = territories.index
-    seen = (y >= 0) & (x >= 0) & (y < height) & (x < width)
-    if not seen.all():
-        y, x, index = y[seen], x[seen], index[seen]
-    inside = np.bincount(index, minlength=n)
-    light = np.bincount(index, frame.ravel()[y.astype(np.intp) * width + x], n) - background * inside
-    return light, inside
