@@ -149,6 +149,10 @@ CONDITIONS: dict[str, Condition] = {
 }
 
 
+HARDEST = ("90 % of aggregates removed",)
+"""Conditions in which a refusal is right: what is left may be too little."""
+
+
 def run_robustness(plan: Plan, report: Report, *, conditions: Sequence[str] = tuple(CONDITIONS)) -> Figures:
     """Register fields that have changed, at random shifts.
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
+from phagostat.bench.robustness import HARDEST
 from phagostat.bench.shifts import EXACT, NEW, OPENCV4
 
 Document = dict[str, Any]
@@ -249,6 +250,13 @@ def _robustness(found: Document, document: Document) -> Iterator[str]:
                 found_here = by_method.get(method)
                 row += _changed(found_here) if found_here is not None else [_NONE, _NONE]
             rows.append(row)
+        counted = {c: by_method for c, by_method in by_condition.items() if c not in HARDEST}
+        row = [f"**all but {', '.join(HARDEST)}**"]
+        for method in methods:
+            ones = [by_method[method] for by_method in counted.values() if method in by_method]
+            refused, wrong, n = (sum(one[key] for one in ones) for key in ("n_refused", "n_wrong", "n"))
+            row += [_NONE, f"**{refused}, {wrong} / {n}**"]
+        rows.append(row)
         yield ""
         yield from table(header, rows)
 
