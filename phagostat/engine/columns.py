@@ -26,7 +26,8 @@ FRAME_COLUMNS = (
     Column("time_s", _FLOAT, "s", "acquisition time since the scene's first frame"),
     Column("verdict", _TEXT, "", "ok, or why the frame has no shift: missing, unreadable, black, constant, saturated, "
            "unregistered, no_reference, failed"),
-    Column("cells_verdict", _TEXT, "", "ok, or what is wrong with the cell channel"),
+    Column("cells_verdict", _TEXT, "", "ok, empty (even light: there are no cells), or what is wrong with the cell "
+           "channel"),
     Column("aggregates_verdict", _TEXT, "", "ok, or why aggregates were not measured; no_channel: there is none that "
            "shows them; bleaching_undetermined: measured "
            "at the unfaded threshold, since too few reference aggregates are left to tell the fading"),

@@ -14,7 +14,10 @@ from phagostat.kernels.structure import block_structure
 N_LEVELS = 65536
 """Length of every histogram here: all values of a uint16, of which a uint8 frame uses the first 256."""
 
-Verdict = Literal["ok", "black", "constant", "saturated"]
+Verdict = Literal["ok", "empty", "black", "constant", "saturated"]
+
+MAX_EVEN_SPREAD = 0.3
+"""Light that is even but for its shot noise: 99.8 % of the pixels lie within this share of the median."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class FrameVerdict:
     @property
     def ok(self) -> bool:
         """Whether the frame can be measured."""
-        return self.verdict == "ok"
+        return self.verdict in ("ok", "empty")
 
 
 def intensity_histogram(frame: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -278,6 +281,7 @@ def frame_verdict(
     min_correlation: float = 0.1,
     min_structure_share: float = 0.02,
     max_saturated_fraction: float = 0.2,
+    min_even_light: float | None = None,
 ) -> FrameVerdict:
     """Judge whether a frame shows anything at all.
 
@@ -295,12 +299,16 @@ def frame_verdict(
         Least ``structure_counts`` relative to the reference frame's.
     max_saturated_fraction : float
         Largest share of saturated pixels.
+    min_even_light : float, optional
+        Least median, as a share of the camera's white level, of a frame that shows nothing but is lit: transmitted
+        light with nothing in its way. By default nothing is taken for that.
 
     Returns
     -------
     FrameVerdict
         ``constant`` if 99.8 % of the pixels have one value, ``saturated`` if too many pixels are, ``black`` if there
-        is nothing but the camera's offset and noise, else ``ok``; with the figures that decided.
+        is nothing but the camera's offset and noise, ``empty`` if there is nothing but even light, else ``ok``; with
+        the figures that decided.
 
     Notes
     -----
@@ -319,6 +327,11 @@ def frame_verdict(
     if s.low == s.high:
         return FrameVerdict("constant", f"99.8 % of the pixels are {s.median:g}")
     if s.structure < min_structure and s.neighbour_correlation < min_correlation:
+        if min_even_light is not None and s.median >= min_even_light * s.white_level and _is_even(s):
+            return FrameVerdict(
+                "empty",
+                f"even light of {s.median:g} counts (at least {min_even_light:.0%} of {s.white_level}) and its noise",
+            )
         return FrameVerdict(
             "black",
             f"structure {s.structure:.2g} of noise alone (limit {min_structure:g}), neighbours correlated by "
@@ -331,6 +344,10 @@ def frame_verdict(
             f"frame (limit {min_structure_share:.0%})",
         )
     return FrameVerdict("ok", f"structure {s.structure:.3g} times that of noise")
+
+
+def _is_even(statistics: IntensityStatistics) -> bool:
+    return statistics.high - statistics.low <= MAX_EVEN_SPREAD * statistics.median
 
 
 def _shortest_half(histogram: NDArray[np.int64]) -> tuple[int, int]:

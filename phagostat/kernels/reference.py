@@ -41,6 +41,11 @@ AS_SHARP = 0.9
 """Share of the best sharpness from which on a frame will do as the reference: sharper by less is chance."""
 
 
+MIN_EVEN_LIGHT = 0.05
+"""Share of the white level from which on a cell channel that shows nothing is lit, and so has no cells: cameras' own
+offsets are below 0.03."""
+
+
 CLEAR_FOCUS = 3.0
 """Focus beyond doubt: a blurred frame full of fine detail was seen at 2.42; up to here it is worth looking on."""
 
@@ -155,7 +160,7 @@ def reference_candidate(
     return ReferenceCandidate(
         frame,
         None if aggregates is None else frame_verdict(intensity_statistics(aggregates)),
-        None if cells is None else frame_verdict(intensity_statistics(cells)),
+        None if cells is None else frame_verdict(intensity_statistics(cells), min_even_light=MIN_EVEN_LIGHT),
         nothing if aggregates is None else sharpness(aggregates),
         nothing if aggregates is None else focus(aggregates),
     )

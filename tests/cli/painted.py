@@ -61,6 +61,7 @@ def movie(
     blur_px: float = 0.0,
     level: float = 1.0,
     drift_px: float = 2.0,
+    cell_light: float = 12_000.0,
     seed: int = 0,
 ) -> Path:
     """Write a two-channel OME-TIFF: the light and the cells, drifting, with noise.
@@ -77,13 +78,15 @@ def movie(
         What all counts are multiplied with; 0 for a closed shutter.
     drift_px
         Way of the stage from frame to frame.
+    cell_light
+        Background counts of the cell channel.
     """
     random = np.random.default_rng(seed)
     side = light.shape[0]
     inside = np.where(cells, texture(side), 0.0)
     planes = np.zeros((frames, 2, side, side), np.uint16)
     for frame in range(frames):
-        for channel, (scene, background) in enumerate(((light, 300.0), (inside, 12_000.0))):
+        for channel, (scene, background) in enumerate(((light, 300.0), (inside, cell_light))):
             seen = ndimage.shift(scene, (drift_px * frame, -drift_px * frame / 2), order=1)
             seen = ndimage.gaussian_filter(seen, blur_px) if blur_px else seen
             noisy = random.normal(background + seen, np.sqrt(np.maximum(background + seen, 1.0)))

@@ -92,6 +92,28 @@ def test_no_cells(analysed):
     assert "Not one cell was found in" in page
 
 
+def test_no_cells_and_nothing_else(analysed):
+    """A cell channel that shows even light and noise: the lamp is on, so there are no cells."""
+    output, _, page = analysed(cells=NOTHING)
+    assert frames(output, "cells_verdict") == ["empty"] * 4
+    assert frames(output, "usable") == [True] * 4
+    assert frames(output, "aggregate_count") == [30] * 4
+    assert frames(output, "cell_count") == [0] * 4
+    assert read_table(output / "tables", "cells").num_rows == 0
+    assert read_table(output / "tables", "eaten").num_rows == 4
+    assert "Not one cell was found in" in page
+
+
+def test_a_cell_channel_that_stays_dark(analysed):
+    """Its lamp was off: aggregates are measured, and that there are no cells is not said."""
+    output, _, _ = analysed(cells=NOTHING, cell_light=300.0)
+    assert frames(output, "cells_verdict") == ["black"] * 4
+    assert frames(output, "usable") == [True] * 4
+    assert frames(output, "aggregate_count") == [30] * 4
+    assert frames(output, "segmentation_verdict") == ["black"] * 4
+    assert frames(output, "cell_count") == [None] * 4
+
+
 def test_a_cell_that_fills_the_frame(analysed):
     output, _, page = analysed(cells=EVERYWHERE)
     area = SIDE_PX**2 * painted.PIXEL_UM**2

@@ -140,6 +140,25 @@ def test_camera_noise_alone_is_black_whatever_offset_and_noise(sd: float, seed: 
     assert "structure" in verdict.evidence
 
 
+@pytest.mark.parametrize(
+    ("counts", "dtype", "verdict"),
+    [
+        (8000, np.uint16, "empty"),
+        (4000, np.uint16, "empty"),
+        (1500, np.uint16, "black"),  # a camera's offset may be as high
+        (120, np.uint8, "black"),  # noise that was stretched to 8 bit: with this mean its sd would be 1 or 2
+    ],
+)
+def test_even_light_is_no_darkness_where_it_is_asked_for(counts: int, dtype: type, verdict: str) -> None:
+    generator = np.random.default_rng(4)
+    sd = 34.0 if dtype is np.uint8 else np.sqrt(counts)
+    frame = np.clip(generator.normal(counts, sd, (256, 300)), 0, np.iinfo(dtype).max).astype(dtype)
+    found = frame_verdict(intensity_statistics(frame), min_even_light=0.05)
+    assert found.verdict == verdict
+    assert found.ok == (verdict == "empty")
+    assert frame_verdict(intensity_statistics(frame)).verdict == "black"
+
+
 def test_hot_pixels_do_not_make_a_black_frame_an_image() -> None:
     frame = noise((512, 512))
     frame.ravel()[np.random.default_rng(1).choice(frame.size, 30, replace=False)] = 60000

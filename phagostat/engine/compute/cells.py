@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phagostat.engine.compute.images import normalised_cells
-from phagostat.engine.compute.measures import cells_verdict
+from phagostat.engine.compute.measures import SEEN, cells_verdict
 from phagostat.engine.compute.scene import SceneReference
 from phagostat.engine.preparation import labels_path, probability_path
 from phagostat.engine.work import FramePlanes, Result, StoredFrame, TaskContext, WindowFunction, each_frame, json_number
@@ -42,10 +42,13 @@ def _probability(context: TaskContext, reference: SceneReference, frame: FramePl
     channel = known.roles[ChannelRole.CELLS]
     plane = frame.reduced(channel, known.reduction)
     verdict = cells_verdict(frame, channel, known.reduction)
-    if plane is None or verdict != "ok":
+    if plane is None or verdict not in SEEN:
         return Result(verdict, {"reason": frame.explanation(channel)})
-    route = ROUTES[context.job.settings.cells.route]
-    probability = route(normalised_cells(reference, frame, plane), pixel_size_um=known.analysis_pixel_size_um)
+    if verdict == "empty":
+        probability = np.zeros(plane.shape, np.uint8)
+    else:
+        route = ROUTES[context.job.settings.cells.route]
+        probability = route(normalised_cells(reference, frame, plane), pixel_size_um=known.analysis_pixel_size_um)
     chunks = context.write_levels(probability_path(context.scene_index), (frame.frame, 0), probability)
     return Result("ok", chunks=chunks)
 

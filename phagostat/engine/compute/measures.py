@@ -12,6 +12,7 @@ from phagostat.engine.compute.scene import SceneReference
 from phagostat.engine.work import FramePlanes, Result, TaskContext, each_frame, json_number
 from phagostat.kernels.intensity import frame_verdict, intensity_histogram, intensity_statistics
 from phagostat.kernels.normalisation import normalise_aggregates
+from phagostat.kernels.reference import MIN_EVEN_LIGHT
 from phagostat.kernels.sharpness import laplacian_variance, sharpness
 from phagostat.kernels.translation import estimate_translation, translation_by_glass
 from phagostat.model.acquisition import ChannelRole
@@ -19,6 +20,9 @@ from phagostat.model.records import TranslationEstimate
 
 CELL_DIAMETER_UM = 40.0
 """What a cell covers: landmarks must agree over more than that, since a cell is full of others, which move."""
+
+SEEN = ("ok", "empty")
+"""Verdicts on a cell channel that shows what cells there are, though it be none."""
 
 ASSUMED = "none"
 """Method of a shift that was not estimated."""
@@ -75,7 +79,7 @@ def _look(context: TaskContext, frame: FramePlanes) -> Result:
     known = context.job.known
     channel = known.roles[ChannelRole.CELLS]
     verdict = cells_verdict(frame, channel, known.reduction)
-    if verdict != "ok":
+    if verdict not in SEEN:
         reason = frame.explanation(channel) or f"the cell channel is {verdict}"
         return Result(verdict, {"cells_verdict": verdict, "reason": reason})
     still = TranslationEstimate((0.0, 0.0), method=ASSUMED)
@@ -83,7 +87,7 @@ def _look(context: TaskContext, frame: FramePlanes) -> Result:
 
 
 def cells_verdict(frame: FramePlanes, channel: int, reduction: int) -> str:
-    """Whether cells can be seen at all in a frame: ``ok``, or what is wrong with its cell channel."""
+    """Whether cells can be seen in a frame: ``ok``, ``empty`` (there are none), or what is wrong with the channel."""
     plane = frame.reduced(channel, reduction)
     if plane is None:
         return frame.problem(channel) or "missing"
@@ -91,7 +95,7 @@ def cells_verdict(frame: FramePlanes, channel: int, reduction: int) -> str:
     statistics = frame.once(
         f"statistics/{channel}", lambda: intensity_statistics(plane, histogram=intensity_histogram(plane[::4]))
     )
-    return frame_verdict(statistics).verdict
+    return frame_verdict(statistics, min_even_light=MIN_EVEN_LIGHT).verdict
 
 
 def _sharpness(context: TaskContext, reference: SceneReference, plane: NDArray[np.integer]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def find_reference(context: TaskContext, present: Present, frames_final: int) ->
         if stop > frames_final:
             return Result(UNDETERMINED, {"frames_searched": len(seen)})
         seen += [_candidate(job, scene, frame, present) for frame in range(len(seen), stop)]
-        chosen, reason, clear = _choose(job, seen)
+        chosen, reason, clear = _choose(job, seen, last=stop == n_frames)
         if chosen is not None and (clear or len(seen) >= patience):
             return _keep(context, chosen, present, {"reason": reason, **_described(seen)})
     return Result("unusable", {"reason": f"none of {n_frames} frames can be used: {reason}", **_described(seen)})
@@ -48,8 +48,11 @@ def _candidate(job: Job, scene: int, frame: int, present: Present) -> ReferenceC
     )
 
 
-def _choose(job: Job, seen: list[ReferenceCandidate]) -> tuple[int | None, str, bool]:
-    """The chosen frame or None, the reason, and whether there is no doubt about its focus."""
+def _choose(job: Job, seen: list[ReferenceCandidate], *, last: bool) -> tuple[int | None, str, bool]:
+    """The chosen frame or None, the reason, and whether there is no doubt about its focus.
+
+    Where cells can be seen in no frame of a scene, as the ``last`` of them tells, aggregates are measured all the same.
+    """
     if job.settings.reference.rule == "sharpest" and not job.known.has_aggregates:
         seeing = [c.frame for c in seen if c.cells is not None and c.cells.ok]
         if not seeing:
@@ -61,6 +64,9 @@ def _choose(job: Job, seen: list[ReferenceCandidate]) -> tuple[int | None, str, 
         )
     if job.settings.reference.rule == "sharpest":
         choice = choose_reference(seen)
+        if choice.frame is None and last:
+            blind = choose_reference([c for c in seen if c.cells is not None], cells_needed=False)
+            choice = blind if blind.frame is not None else choice
         if choice.frame is None and choice.rejected:  # one stands for all: there may be hundreds
             frame, problem = choice.rejected[0]
             return None, f"frame {frame}: {problem}", False
