@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from phagostat.kernels.aggregates import label_aggregates, scene_threshold
 from phagostat.kernels.bleaching import (
     Footprints,
+    _density,
     bleaching_factor,
     footprint_ratios,
     prepare_footprints,
@@ -223,3 +224,11 @@ def test_fading_of_a_simulated_movie_in_which_cells_eat(preset: str, seed: int) 
         # The hard preset tilts the lamp's field by up to 6 %, so that aggregates do not share one factor.
         tolerance = 0.01 if preset == "default" else 0.03
         assert estimate.factor == pytest.approx(brightness[frame] / brightness[0], rel=tolerance)
+
+
+def test_density_is_the_sum_of_all_gaussians():
+    random = np.random.default_rng(8)
+    logs = np.sort(np.log(np.concatenate([random.normal(0.97, 0.01, 200), random.uniform(0.1, 1.4, 90)])))
+    grid = np.arange(logs[0] - 0.09, logs[-1] + 0.09, 0.0075)
+    expected = np.exp(-0.5 * ((grid[:, None] - logs) / 0.03) ** 2).sum(axis=1)
+    np.testing.assert_allclose(_density(logs, grid), expected, atol=1e-9)
