@@ -11,7 +11,8 @@ import tomli_w
 from pydantic.v1 import BaseModel
 
 from phagostat.model.errors import SettingsError
-from phagostat.settings import DEFAULT_SOURCE, Settings, profile_settings
+from phagostat.setting_groups import DEFAULT_SOURCE
+from phagostat.settings import Settings, profile_settings
 
 
 def read_settings(path: Path | None, assignments: Iterable[str] = (), *, profile: str | None = None) -> Settings:
