@@ -149,7 +149,9 @@ def _grid(output: FinishedOutput) -> str:
     scenes = output.manifest.acquisition.get("scenes", ())
     sizes = sorted({analysis_shape(tuple(scene["shape_yx"]), output.reduction) for scene in scenes})
     said = "; ".join(f"{width} × {height} px" for height, width in sizes)
-    return f"{said} of {output.pixel_size_um:g} µm ({output.reduction} × {output.reduction} camera pixels averaged)"
+    n = output.reduction
+    how = f"{n} × {n} camera pixels averaged" if n > 1 else "the camera's own pixels"
+    return f"{said} of {output.pixel_size_um:g} µm ({how})"
 
 
 def _interval(scenes: Sequence[Mapping[str, Any]]) -> str:

@@ -224,7 +224,8 @@ def _unfollowed_cells(output: FinishedOutput, run: RunSummary) -> Iterator[Findi
             "note",
             "No speeds of cells",
             f"Speeds are told from cells that can be followed for at least {least:g} min{recorded}, and there are "
-            "none. A shorter time can be set (tracking.min_duration_min); short tracks favour slow, lonely cells less.",
+            "none. A shorter time can be set (tracking.min_duration_min); the longer it is, the more it selects "
+            "slow, lonely cells.",
         )
     lag = output.manifest.settings.get("tracking", {}).get("lag_min")
     if kept and lag is not None and not any(math.isfinite(scene.speed_um_per_min) for scene in run.scenes):
@@ -255,7 +256,7 @@ def _of_metadata(output: FinishedOutput) -> Iterator[Finding]:
         yield Finding(
             "note",
             "Given by hand, not by the file",
-            f"{'; '.join(by_hand)}. All areas, or all times, rest on it.",
+            f"{'; '.join(by_hand)}. All areas, or all times, rest on {'them' if len(by_hand) > 1 else 'it'}.",
         )
     if output.manifest.acquisition.get("times_origin") == TimesOrigin.NONE.value:
         yield Finding(
