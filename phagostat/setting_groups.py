@@ -5,6 +5,7 @@ The pydantic v1 interface is used because btrack 0.6 requires ``pydantic < 2``; 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic.v1 import BaseModel, Extra, Field, root_validator
@@ -26,6 +27,11 @@ class Group(BaseModel):
         frozen = True
         validate_all = True
         allow_inf_nan = False
+
+
+def _require_below(values: Mapping[str, Any], low: str, high: str) -> None:
+    if values[high] is not None and values[low] >= values[high]:
+        raise ValueError(f"{low} ({values[low]}) must be below {high} ({values[high]})")
 
 
 class AcquisitionSettings(Group):
@@ -150,6 +156,12 @@ class NormalisationSettings(Group):
         source=f"{DEFAULT_SOURCE}; paper: none",
     )
 
+    @root_validator(skip_on_failure=True)
+    def _ordered(cls, values: dict[str, Any]) -> dict[str, Any]:  # noqa: N805 - pydantic's way
+        _require_below(values, "aggregates_low_percentile", "aggregates_high_percentile")
+        _require_below(values, "cells_low_percentile", "cells_high_percentile")
+        return values
+
 
 class SharpnessSettings(Group):
     """How sharp a frame is."""
@@ -214,6 +226,11 @@ class AggregateSettings(Group):
         description="larger ones are left out; unset: no limit",
         source="published code: 101.8 um2 (2400 px2 of 0.206 um); paper: none",
     )
+
+    @root_validator(skip_on_failure=True)
+    def _ordered(cls, values: dict[str, Any]) -> dict[str, Any]:  # noqa: N805 - pydantic's way
+        _require_below(values, "min_area_um2", "max_area_um2")
+        return values
 
 
 class BlurSettings(Group):
@@ -414,6 +431,11 @@ class LedgerSettings(Group):
     return_frames: int = Field(
         default=5, ge=1, unit="frames", description="one that is back for as many frames had not been eaten before"
     )
+
+    @root_validator(skip_on_failure=True)
+    def _ordered(cls, values: dict[str, Any]) -> dict[str, Any]:  # noqa: N805 - pydantic's way
+        _require_below(values, "gone_fraction", "whole_fraction")
+        return values
 
 
 class ExecutionSettings(Group):
