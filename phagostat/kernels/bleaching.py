@@ -334,8 +334,7 @@ def _density(logs: NDArray[np.float64], grid: NDArray[np.float64]) -> NDArray[np
     near = np.searchsorted(grid, logs - 8 * _BANDWIDTH)[:, None] + np.arange(16 * _GRID_STEPS + 1)
     inside = near < grid.size
     z = (grid[np.minimum(near, grid.size - 1)] - logs[:, None]) / _BANDWIDTH
-    density: NDArray[np.float64] = np.bincount(near[inside], np.exp(-0.5 * z * z)[inside], grid.size)
-    return density
+    return np.asarray(np.bincount(near[inside], np.exp(-0.5 * z * z)[inside], grid.size), np.float64)
 
 
 def _widened(labels: NDArray[np.uint16], margin_px: int) -> NDArray[np.uint16]:
