@@ -353,9 +353,8 @@ class Loop:
                     if entry is not None:
                         contents[place] = entry.content
                         label = scene if work.scene is None and scene is not None else at
-                        needs.setdefault(name, {})[label] = Needed(
-                            entry.verdict, entry.record, entry.row_file, self.log.row_file_digest(name, scene, at)
-                        )
+                        rows_digest = self.log.row_file_digest(name, scene, at)
+                        needs.setdefault(name, {})[label] = Needed.of(entry, rows_digest)
         return contents, needs
 
     def _commit(self, work: Work, receipt: Receipt, contents: dict[Place, str], facts: Facts) -> None:

@@ -20,6 +20,7 @@ from phagostat.model.errors import PhagostatError, PlaneError, SourceError
 from phagostat.settings import Settings
 from phagostat.sources.protocol import Plane, Source
 from phagostat.store.arrays import WIDE_PX, PlaneReader, PlaneWriter, halved, halved_labels
+from phagostat.store.commits import Entry
 from phagostat.store.digests import array_digest
 from phagostat.store.layout import Layout
 from phagostat.store.rows import read_row_file
@@ -190,12 +191,21 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Needed:
-    """A committed result that another step reads."""
+    """A committed result that another step reads.
+
+    ``content`` is its digest, by which what was made of it is known again; empty for a fold's.
+    """
 
     verdict: str
     record: Mapping[str, Any]
     row_file: str | None = None
     row_file_digest: str | None = None
+    content: str = ""
+
+    @classmethod
+    def of(cls, entry: Entry, row_file_digest: str | None) -> Needed:
+        """What a task needs of a committed entry."""
+        return cls(entry.verdict, entry.record, entry.row_file, row_file_digest, entry.content)
 
 
 Needs = Mapping[str, Mapping[int, Needed]]

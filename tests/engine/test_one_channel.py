@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -208,6 +209,25 @@ def _stop_after(executor: SynchronousExecutor, n: int) -> SynchronousExecutor:
 
     executor.wait = stopping  # type: ignore[method-assign]
     return executor
+
+
+class Dimmed(Phase):
+    """The same movie under a weaker lamp: what is said of its frames is equal, their pixels are not."""
+
+    @property
+    def metadata(self):
+        return replace(super().metadata, identity=f"dimmed {self.scenario}")
+
+    def read(self, scene: int, frame: int, channel: int) -> np.ndarray:
+        return super().read(scene, frame, channel) // 2
+
+
+def test_nothing_is_kept_of_another_movie_that_was_at_the_same_place(tmp_path):
+    finish(job(Phase(), tmp_path / "out"))
+    shutil.rmtree(tmp_path / "out")
+    _, again = finish(job(Dimmed(), tmp_path / "out"))
+    _, elsewhere = finish(job(Dimmed(), tmp_path / "elsewhere"))
+    assert differences(again, elsewhere) == []
 
 
 @pytest.mark.parametrize("block", [1, 2, 9])

@@ -56,7 +56,7 @@ class SceneReference:
         needed = context.needs["reference"][WHOLE]
         self.usable = needed.verdict == "ok"
         self.needed: Needed = needed
-        identity = value_digest([str(context.job.layout.images), context.scene_index, dict(needed.record)])
+        identity = value_digest([str(context.job.layout.images), context.scene_index, needed.content])
         if identity not in _kept:
             while len(_kept) >= KEPT_SCENES:
                 _kept.popitem(last=False)
