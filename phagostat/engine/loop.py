@@ -330,7 +330,7 @@ class Loop:
             graph = window_graph(work, self.job, ahead=self.planner.ahead[work.steps[0]], needs=needs, name=name)
         else:
             graph = whole_graph(
-                work, self.job, needs=needs, present=present, frames_final=_frames_final(facts, work.scene), name=name
+                work, self.job, needs=needs, present=present, frames_final=facts.frames_final(work.scene), name=name
             )
         self._out[executor.submit(graph)] = (work, contents)
 
@@ -482,14 +482,6 @@ class Loop:
                 handle.write(line + "\n")
         except OSError as error:
             raise storage_error(error, self.job.layout.journal) from error
-
-
-def _frames_final(facts: Facts, scene: int | None) -> int:
-    """How many first frames of a scene will not change."""
-    if scene is None:
-        return 0
-    n_frames = facts.scenes[scene].n_frames
-    return next((frame for frame in range(n_frames) if not facts.final(scene, frame)), n_frames)
 
 
 def _cut(present: Present, work: Work) -> Present:

@@ -71,6 +71,13 @@ class Facts:
         """Whether what is known of a frame will not change."""
         return self.closed or self.scenes[scene].whole(frame)
 
+    def frames_final(self, scene: int | None) -> int:
+        """How many first frames of a scene will not change; 0 for the acquisition, which has none."""
+        if scene is None:
+            return 0
+        n_frames = self.scenes[scene].n_frames
+        return next((frame for frame in range(n_frames) if not self.final(scene, frame)), n_frames)
+
 
 @dataclass(frozen=True)
 class Folded:
