@@ -96,6 +96,7 @@ def find_movement(state: LedgerState, home: Floats, above: Floats, limits: FateO
     follow = _following(state)
     position, outside = follow.position_um, follow.outside_um2
     n_times = len(home)
+    dimmed = np.stack([entry.dimmed_um2 for entry in state.entries if entry.used])
     displaced, left_at, level_at = _shapes(state, home, above, limits)
     elsewhere = displaced.copy()
     missing = np.maximum(state.reference.area_um2 - home - displaced, 0)
@@ -111,7 +112,9 @@ def find_movement(state: LedgerState, home: Floats, above: Floats, limits: FateO
         # What it lacks in its place when this shows up beside it: else another one came by long after it was eaten.
         first = int(times[0])
         itself = home[max(first - SLACK_FRAMES, 0) : first + 1, i].max() >= 0.5 * outside[first, i]
-        moved = itself & (follow.distance_um[chosen, i] > limits.moved_um)
+        # bites from one side move the middle of what is left
+        bitten = np.nanmedian(dimmed[chosen, i] / np.maximum(missing[chosen, i], 0.1)) > 0.6
+        moved = itself & ~bitten & (follow.distance_um[chosen, i] > limits.moved_um)
         own = np.where(moved, np.minimum(outside[chosen, i], missing[chosen, i]), 0)
         elsewhere[chosen, i] += own
         # What is more than the aggregate itself lacks came from another one.
@@ -151,6 +154,7 @@ def _shapes(
     whole = state.reference.area_um2
     found, left_at, level = np.zeros_like(area), np.full(len(whole), -1, np.int64), np.zeros(len(whole))
     in_one = np.stack([entry.moved_all for entry in used])
+    dimmed = np.stack([entry.dimmed_um2 for entry in used])
     there = np.stack([entry.light for entry in used]) / np.maximum(state.reference.light, 1e-9)
     lost = np.maximum(whole - home, 0)
     dark = np.fmax(lost, whole - np.stack([entry.area_um2 for entry in used]))
@@ -159,7 +163,7 @@ def _shapes(
     for i in np.flatnonzero(sighted.any(axis=0)).tolist():
         times = np.flatnonzero(sighted[:, i])
         # it left its place just before: else another one like it came by
-        before = last_whole(home[:, i], whole[i], int(times[0]), 0.7)
+        before = last_whole(home[:, i], whole[i], int(times[0]) - 1, 0.7) if times[0] > 0 else -1
         if before < 0 or times[0] - before > limits.way_frames:
             continue
         times = _one_way(times, by[:, i], light[:, i])
@@ -167,6 +171,10 @@ def _shapes(
         # far away from the first on, while more and more goes from its place: another one that happens to lie there
         far = np.hypot(*by[times, i].T) > limits.far_um
         if far.any() and dark[times, i][far].min() < 0.6 * dark[times, i].max():
+            continue
+        # dim in its place before it is gone from there: eaten, whatever shows elsewhere
+        dims = (dimmed[before:first, i] >= 0.5 * above[before:first, i]) & (above[before:first, i] > 0)
+        if (dims & (there[before:first, i] < 0.93)).any():
             continue
         # neither in its place nor anywhere else: it was on no way
         between = np.arange(before + 1, first)

@@ -515,6 +515,30 @@ def test_another_one_that_happens_to_lie_there_does_not_stand_for_what_is_eaten(
     np.testing.assert_allclose(eaten_area(state, fates).eaten_area_um2, true, atol=1e-9)
 
 
+@pytest.mark.parametrize("dims", [False, True])
+def test_what_dims_in_its_place_is_not_the_like_of_it_that_shows_elsewhere(dims):
+    glass = Glass()
+    glass.add_kept()
+    it = np.arange(9) == glass.add(lambda t: A if t < 15 else 0.0)
+    records = [
+        r
+        if r.frame < 15
+        else replace(
+            r,
+            moved_um2=np.where(it, A, 0.0),
+            moved_by_um=np.where(it[:, None], [3.0, 2.0], 0.0),
+            moved_light=np.where(it, 1.0, 0.0),
+        )
+        for r in glass.records()
+    ]
+    if dims:
+        light = records[14].light * np.where(it, 0.8, 1)
+        records[14] = replace(records[14], dimmed_um2=np.where(it, A, 0.0), light=light)
+    state = ledger.fold(records, glass.reference())
+    curve = eaten_area(state, aggregate_fates(state))
+    np.testing.assert_allclose(curve.eaten_area_um2, np.where((np.arange(40) >= 14) & dims, A, 0.0), atol=1e-9)
+
+
 @pytest.mark.parametrize(("light", "left"), [(0.9, 0.85 * A), (0.3, 0.0)])
 def test_light_without_pixels_is_out_of_focus_where_it_is_most_of_it(light, left):
     glass = Glass()
