@@ -47,9 +47,9 @@ def run_command(command: click.Command, arguments: Sequence[str] | None = None) 
         hint = f"; see '{error.ctx.command_path} --help'" if isinstance(error, click.UsageError) and error.ctx else ""
         code = _say(error.format_message().rstrip(".") + hint, 2)
     except Stopped as stopped:
-        code = _say(
-            f"{stopped.word}: what is committed is kept, the same command goes on from there", stopped.exit_code
-        )
+        name = next((word for word in arguments or sys.argv[1:] if not word.startswith("-")), "")
+        left = _GOING_ON if name in _COMMITTING else "nothing half done is left"
+        code = _say(f"{stopped.word}: {left}", stopped.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
@@ -63,6 +63,8 @@ def run_command(command: click.Command, arguments: Sequence[str] | None = None) 
     sys.exit(code)
 
 
+_COMMITTING = frozenset({"run", "watch", "convert"})
+_GOING_ON = "what is committed is kept, the same command goes on from there"
 _SWALLOWING = frozenset({"__del__", "_gc_callback", "_exitfunc"})
 """Functions that the interpreter calls in passing, where an exception goes nowhere."""
 _asked: list[Stopped] = []

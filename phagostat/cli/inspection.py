@@ -34,6 +34,7 @@ def info(source: Path, as_json: bool, **options: Any) -> int:
 @click.command()
 @click.argument("output", type=PATH)
 @click.option("--check", is_flag=True, help="Read every chunk and compare it with its commit.")
+@acquisition_options
 @settings_options
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def status(output: Path, check: bool, as_json: bool, **options: Any) -> int:
@@ -42,7 +43,7 @@ def status(output: Path, check: bool, as_json: bool, **options: Any) -> int:
     from phagostat.engine.outputs import find_outputs, open_output
 
     roots = find_outputs(output) or [output]
-    given = any(options.values())
+    given = any(value not in (None, ()) for value in options.values())
     documents = []
     for root in roots:
         layout, manifest = open_output(root)

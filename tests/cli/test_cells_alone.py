@@ -70,6 +70,11 @@ def test_what_is_left_out_is_said_by_info_and_run(call, phase, tmp_path):
     (summary,) = json.loads(call("run", phase, "-o", tmp_path / "out", *RUN, "--cells", 0, *KNOWN, "-q", "--json").out)
     assert (summary["left_out"], summary["computed"]) == (LEFT_OUT, {})
     assert "run would   do nothing" in call("status", tmp_path / "out").out
+    as_told = call("status", tmp_path / "out", "--cells", 0, *KNOWN)
+    assert (as_told.code, as_told.err) == (0, "")
+    assert "run would   do nothing" in as_told.out
+    other = call("status", tmp_path / "out", "--cells", 0, "--pixel-size-um", 0.2, "--interval-s", 120).out
+    assert "changed: acquisition.pixel_size_um from 0.103 to 0.2" in other
 
 
 def test_nothing_is_said_where_nothing_is_left_out(call, movie, tmp_path):

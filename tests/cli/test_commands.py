@@ -340,3 +340,26 @@ def test_an_interruption_that_comes_where_exceptions_go_nowhere_is_not_lost(monk
         line.simple(1, 2, "x")
     with pytest.raises(ending.Stopped):
         ending._stop(signal.SIGTERM, sys._getframe())
+
+
+@pytest.mark.parametrize(("name", "kept"), [("run", True), ("convert", True), ("simulate", False), ("export", False)])
+def test_an_interruption_says_what_is_left(name, kept, capfd, monkeypatch):
+    from phagostat.cli import ending
+
+    def interrupted(**_):
+        raise ending.Stopped(signal.SIGINT)
+
+    monkeypatch.setattr(cli.commands[name], "invoke", lambda _context: interrupted())
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with pytest.raises(SystemExit) as end:
+            ending.run_command(
+                cli, [name, *{"run": ["x", "-o", "y"], "simulate": ["x.czi"]}.get(name, ["x", "-o", "y"])]
+            )
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert end.value.code == 130
+    said = capfd.readouterr().err
+    assert ("what is committed is kept" in said) == kept
+    assert ("nothing half done is left" in said) != kept
