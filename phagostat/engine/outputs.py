@@ -13,7 +13,7 @@ from phagostat.engine.loop import Loop, Progress, Report
 from phagostat.engine.preparation import prepare_analysis, prepare_conversion
 from phagostat.engine.steps import CONVERSION_STEPS, analysis_steps
 from phagostat.engine.tables import TABLE_SETTINGS, write_tables
-from phagostat.engine.work import Job
+from phagostat.engine.work import Job, json_number
 from phagostat.model.acquisition import Acquisition
 from phagostat.model.errors import StoreError
 from phagostat.settings import Settings
@@ -189,4 +189,6 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return json_number(value)
     return value

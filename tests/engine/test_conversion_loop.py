@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import random
 import tempfile
 from dataclasses import replace
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from phagostat.engine.executor import Outcome, SynchronousExecutor, WorkerLostError
 from phagostat.engine.loop import Loop
+from phagostat.engine.outputs import conversion_job, run_job
 from phagostat.engine.preparation import prepare_conversion
 from phagostat.engine.steps import CONVERSION_STEPS
 from phagostat.engine.work import Job
@@ -47,6 +49,31 @@ def test_every_plane_arrives_as_it_is(tmp_path):
         for t in range(n):
             for c in (0, 1):
                 np.testing.assert_array_equal(array[t, c], film.read(scene, t, c))
+
+
+class Gappy(Film):
+    """A film of which the time of a missing frame is not known."""
+
+    @property
+    def metadata(self):
+        both = super().metadata
+        times = (0.0, float("nan"), 240.0, 360.0, 480.0)
+        return replace(both, scenes=(replace(both.scenes[0], times_s=times), *both.scenes[1:]))
+
+
+def test_a_time_that_is_not_known_is_said_in_json_and_changes_nothing_the_second_time(tmp_path):
+    job = conversion_job(Gappy(missing=frozenset({(0, 1, 0), (0, 1, 1)})), profile_settings(), tmp_path / "a.zarr")
+    assert run_job(job, SynchronousExecutor()).sealed
+
+    def refuse(word: str) -> None:
+        pytest.fail(f"{word} is no JSON")
+
+    for file in (*job.layout.books.glob("*.json"), *job.layout.images.glob("**/zarr.json")):
+        json.loads(file.read_text("utf-8"), parse_constant=refuse)
+    assert json.loads(job.layout.manifest.read_text())["acquisition"]["scenes"][0]["times_s"][1] is None
+    before = job.layout.manifest.stat().st_mtime_ns
+    assert run_job(job, SynchronousExecutor()).computed == {}
+    assert job.layout.manifest.stat().st_mtime_ns == before
 
 
 def test_a_converted_movie_says_where_its_times_are_from(tmp_path):
