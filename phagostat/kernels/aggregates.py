@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from phagostat.kernels.components import label_components
 from phagostat.kernels.ellipses import fill_ellipses
 from phagostat.kernels.intensity import percentiles
+from phagostat.kernels.label_sums import sum_labels, sum_squares
 
 FEATURES = np.dtype(
     [
@@ -262,31 +263,19 @@ def aggregate_features(
     Only foreground pixels are visited. Centroids and moments equal those of ``skimage.measure.regionprops``.
     """
     height, width = labels.shape
-    flat = np.flatnonzero(labels.ravel() != 0)
-    label_of = labels.ravel()[flat].astype(np.intp) - 1
-    n = int(label_of.max(initial=-1)) + 1
+    white = int(np.iinfo(frame.dtype).max) if white_level_counts is None else white_level_counts
+    sums = sum_labels(labels, frame, background=background, white_level_counts=white)
+    area, n = sums.area, sums.area.size
     table = np.zeros(n, FEATURES)
     if n == 0:
         return table
-    y, x = np.divmod(flat, width)
-    raw = frame.ravel()[flat]
-    counts = raw.astype(np.float64) - background
-
-    area = np.bincount(label_of, minlength=n)
     if not area.all():
         raise ValueError(f"labels must be numbered without gaps (found: {np.count_nonzero(area)} labels up to {n})")
-    mean_y = np.bincount(label_of, y, n) / area
-    mean_x = np.bincount(label_of, x, n) / area
-    total = np.bincount(label_of, counts, n)
+    mean_y, mean_x = sums.sum_y / area, sums.sum_x / area
     # Weights below zero (a label over background) would throw the weighted centroid out of the aggregate.
-    weights = np.maximum(counts, 0)
-    weight = np.bincount(label_of, weights, n)
     with np.errstate(invalid="ignore", divide="ignore"):
-        weighted_y = np.where(weight > 0, np.bincount(label_of, weights * y, n) / weight, mean_y)
-        weighted_x = np.where(weight > 0, np.bincount(label_of, weights * x, n) / weight, mean_x)
-
-    order = np.argsort(label_of, kind="stable")
-    starts = np.concatenate(([0], np.cumsum(area)[:-1]))
+        weighted_y = np.where(sums.weight > 0, sums.weight_y / sums.weight, mean_y)
+        weighted_x = np.where(sums.weight > 0, sums.weight_x / sums.weight, mean_x)
     table["label"] = np.arange(1, n + 1)
     table["area_px"] = area
     table["area_um2"] = area * pixel_size_um**2
@@ -297,25 +286,19 @@ def aggregate_features(
         ("weighted_x_px", weighted_x),
     ):
         table[name] = (value + 0.5) * factor - 0.5
-    table["integrated_counts"] = total
-    table["mean_counts"] = total / area
-    table["max_counts"] = np.maximum.reduceat(counts[order], starts)
-    # Pixels are in raster order, so the first and last of a label give its top and bottom.
-    table["top_px"] = y[order][starts]
-    table["bottom_px"] = y[order][starts + area - 1] + 1
-    table["left_px"] = np.minimum.reduceat(x[order], starts)
-    table["right_px"] = np.maximum.reduceat(x[order], starts) + 1
+    table["integrated_counts"] = sums.total
+    table["mean_counts"] = sums.total / area
+    table["max_counts"] = sums.maximum
+    table["top_px"], table["left_px"], table["bottom_px"], table["right_px"] = (
+        sums.top,
+        sums.left,
+        sums.bottom,
+        sums.right,
+    )
     table["touches_border"] = (
         (table["top_px"] == 0) | (table["left_px"] == 0) | (table["bottom_px"] == height) | (table["right_px"] == width)
     )
-    white = int(np.iinfo(frame.dtype).max) if white_level_counts is None else white_level_counts
-    table["n_saturated_px"] = np.bincount(label_of, raw >= white, n).astype(np.int64)
-    dy, dx = y - mean_y[label_of], x - mean_x[label_of]
-    fill_ellipses(
-        table,
-        yy=np.bincount(label_of, dy * dy, n) / area,
-        xx=np.bincount(label_of, dx * dx, n) / area,
-        xy=np.bincount(label_of, dx * dy, n) / area,
-        pixel_size_um=pixel_size_um,
-    )
+    table["n_saturated_px"] = sums.n_saturated
+    yy, xx, xy = sum_squares(labels, mean_y, mean_x, sums) / area
+    fill_ellipses(table, yy=yy, xx=xx, xy=xy, pixel_size_um=pixel_size_um)
     return table
