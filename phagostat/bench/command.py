@@ -15,6 +15,7 @@ from phagostat.bench.impossible import run_impossible
 from phagostat.bench.machine import machine
 from phagostat.bench.movie import run_movie
 from phagostat.bench.noise import run_noise
+from phagostat.bench.picture import read_picture
 from phagostat.bench.plan import DEFAULT_METHOD, TABLES, Plan, Report
 from phagostat.bench.published import SOURCE, TABLE_1
 from phagostat.bench.robustness import run_robustness
@@ -22,7 +23,6 @@ from phagostat.bench.shifts import run_shifts
 from phagostat.bench.trials import Figures
 from phagostat.kernels.translation import METHODS
 from phagostat.model.errors import SettingsError, SourceError, StoreError
-from phagostat.simulate.real import read_png
 
 SIMULATED = "simulated"
 """Said instead of a picture: take none."""
@@ -65,23 +65,31 @@ def plan_of(
         If a file that was named is not there, or is no such file.
     """
     if n < 1:
-        raise SettingsError("there must be at least one pair", where="--n", found=n)
+        raise SettingsError("there must be at least one pair", where="--n", found=n, remedy="give 1 or more")
     if n_slow is not None and n_slow < 0:
-        raise SettingsError("a number of pairs is not negative", where="--n-slow", found=n_slow)
+        raise SettingsError(
+            "a number of pairs is not negative", where="--n-slow", found=n_slow, remedy="give 0 or more"
+        )
     if size < _LEAST_SIDE_PX or size % 4:
         raise SettingsError(
-            f"a frame must be at least {_LEAST_SIDE_PX} px high and wide, in multiples of 4", where="--size", found=size
+            f"a frame must be at least {_LEAST_SIDE_PX} px high and wide, in multiples of 4",
+            where="--size",
+            found=size,
+            remedy="give another side, such as 2048",
         )
     if seed < 0:
-        raise SettingsError("a seed is not negative", where="--seed", found=seed)
+        raise SettingsError("a seed is not negative", where="--seed", found=seed, remedy="give 0 or more")
     data = real_data()
     picture = _path(reference, None if data is None else data / _AGGREGATES)
     if picture is not None:
-        read_png(picture)
+        read_picture(picture)
     other = None if picture is None else picture.with_name(Path(_CELLS).name)
     folder = _path(movie, None if data is None else data / _MOVIE)
     if movie not in (None, SIMULATED) and (folder is None or not folder.is_dir()):
-        raise SourceError("there is no such folder of frames", where=movie, remedy="name one with --movie")
+        raise SourceError(
+            "there is no such folder of frames", where=movie, found="no folder",
+            remedy="name another one with --movie, or the word simulated for none",
+        )  # fmt: skip
     known = list(METHODS)
     usual = tuple(name for name in _USUAL_METHODS if name in known)
     return Plan(
@@ -123,7 +131,7 @@ def _names(text: str | None, known: list[str], option: str) -> tuple[str, ...]:
                 "there is no such name", where=option, found=name, remedy=f"choose of {', '.join(known)}"
             )
     if text is not None and not names:
-        raise SettingsError("nothing is named", where=option, remedy=f"choose of {', '.join(known)}")
+        raise SettingsError("nothing is named", where=option, found=repr(text), remedy=f"choose of {', '.join(known)}")
     return names
 
 
@@ -136,8 +144,9 @@ def _levels(text: str | None) -> tuple[float, ...]:
         levels = ()
     if not levels or not all(math.isfinite(level) and level > 0 for level in levels):
         raise SettingsError(
-            "levels of light are positive numbers with commas between them", where="--noise", found=text
-        )
+            "levels of light are positive numbers with commas between them", where="--noise", found=text,
+            remedy="give some, such as 1,0.25",
+        )  # fmt: skip
     return levels
 
 
@@ -201,7 +210,9 @@ def write_json(document: dict[str, Any], path: Path) -> None:
     try:
         path.write_text(as_json(document) + "\n", "utf-8")
     except OSError as error:
-        raise StoreError("the result cannot be written", where=path, found=error.strerror) from None
+        raise StoreError(
+            "the result cannot be written", where=path, found=error.strerror, remedy="name another file"
+        ) from None
 
 
 def as_json(document: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from phagostat.model.errors import SourceError
 LARGEST_SHIFT_PX = 40
 _LEAST_SIDE_PX = 64 + 2 * LARGEST_SHIFT_PX
 _SHARE = 100
+_REMEDY = "name another folder with --movie, or the word simulated for none"
 _SLOW_SHARE = 10
 
 
@@ -31,21 +32,21 @@ def read_movie(folder: Path) -> list[Counts]:
     if len(paths) < 2:
         raise SourceError(
             "a movie has at least two TIFF frames", where=folder, found=f"{len(paths)} files",
-            remedy="name its folder with --movie",
+            remedy=_REMEDY,
         )  # fmt: skip
     frames: list[Counts] = []
     for path in paths:
         try:
             frame = np.asarray(tifffile.imread(path))
         except (OSError, ValueError) as error:
-            raise SourceError("a frame cannot be read", where=path, found=str(error)) from error
+            raise SourceError("a frame cannot be read", where=path, found=str(error), remedy=_REMEDY) from error
         if frame.ndim != 2 or frame.dtype not in (np.uint8, np.uint16) or min(frame.shape) < _LEAST_SIDE_PX:
             raise SourceError(
                 f"a frame is (y, x), uint8 or uint16, at least {_LEAST_SIDE_PX} px high and wide", where=path,
-                found=f"{frame.shape} {frame.dtype}",
+                found=f"{frame.shape} {frame.dtype}", remedy=_REMEDY,
             )  # fmt: skip
         if frames and frame.shape != frames[0].shape:
-            raise SourceError("frames of a movie have one shape", where=path, found=frame.shape)
+            raise SourceError("frames of a movie have one shape", where=path, found=frame.shape, remedy=_REMEDY)
         frames.append(frame)
     return frames
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
@@ -21,6 +23,7 @@ _BRIGHT_COUNTS = 45.0  # above the median: an aggregate
 _GROWN_PX = 6  # around what is bright, an aggregate's light is its own
 _FILL_SIGMA_PX = 12.0
 _LEAST_SIDE_PX = 64
+_REMEDY = "name another one with --reference, or the word simulated"
 
 
 @dataclass(frozen=True)
@@ -75,12 +78,13 @@ class PictureGlass:
         SourceError
             If it is absent, no such PNG, or too small to hold structure.
         """
-        picture = read_png(path)
+        picture = read_picture(path)
         size = min(*picture.shape, side_px)
         if size < _LEAST_SIDE_PX:
             raise SourceError(
-                f"the picture must be at least {_LEAST_SIDE_PX} px high and wide", where=path, found=picture.shape
-            )
+                f"the picture must be at least {_LEAST_SIDE_PX} px high and wide", where=path,
+                found=f"{picture.shape[0]} x {picture.shape[1]} px", remedy=_REMEDY,
+            )  # fmt: skip
         top, left = ((length - size) // 2 for length in picture.shape)
         middle = picture[top : top + size, left : left + size].astype(np.float32)
         return cls(middle, side_px, name=f"{path.parent.name}/{path.name}")
@@ -150,6 +154,23 @@ class PictureGlass:
 
     def _changed(self, picture: Image) -> Self:
         return replace(self, picture=picture.astype(np.float32), _coefficients=[], _objects=[])
+
+
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """Read an 8-bit grey PNG.
+
+    Raises
+    ------
+    SourceError
+        If it is absent or no such PNG.
+    """
+    if not path.is_file():
+        raise SourceError("there is no such picture", where=path, found="no file", remedy=_REMEDY)
+    try:
+        return read_png(path)
+    except (SourceError, ValueError, IndexError, struct.error, zlib.error) as error:
+        found = error.found if isinstance(error, SourceError) and error.found else "something else"
+        raise SourceError("this is no 8-bit grey PNG", where=path, found=found, remedy=_REMEDY) from error
 
 
 @dataclass(frozen=True)

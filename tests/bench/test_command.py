@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from ..cli.command import caller
+
 
 def bench(*arguments, cwd):
     return subprocess.run(
@@ -42,30 +44,44 @@ def test_json_alone_on_standard_output(tmp_path):
     assert done.stderr == ""
 
 
+@pytest.fixture
+def call(capfd):
+    return caller(capfd)
+
+
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "where", "said"),
     [
-        (("--methods", "tiles,nonsense"), "nonsense"),
-        (("--n", "0"), "at least one pair"),
-        (("--n", "many"), "many"),
-        (("--reference", "absent.png"), "absent.png"),
-        (("--movie", "absent"), "absent"),
-        (("--tables", "everything"), "everything"),
-        (("--size", "2047"), "2047"),
+        (("--methods", "tiles,nonsense"), "--methods", "nonsense"),
+        (("--n", "0"), "--n", "at least one pair"),
+        (("--n-slow", "-3"), "--n-slow", "-3"),
+        (("--reference", "absent.png"), "absent.png", "no such picture"),
+        (("--reference", __file__), "test_command.py", "no 8-bit grey PNG"),
+        (("--movie", "absent"), "absent", "no such folder"),
+        (("--tables", "everything"), "--tables", "everything"),
+        (("--tables", ","), "--tables", "nothing is named"),
+        (("--size", "2047"), "--size", "2047"),
+        (("--noise", "dark"), "--noise", "dark"),
     ],
 )
-def test_bad_input_is_one_sentence(tmp_path, arguments, said):
-    done = bench(*arguments, cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
+def test_bad_input_is_one_sentence(call, arguments, where, said):
+    call("bench", "registration", *arguments).sentence(2, where, said)
 
 
-def test_a_result_that_cannot_be_written_is_said_at_once(tmp_path):
-    for place in (".", "absent/all.json"):
-        done = bench("--reference", "simulated", "--json", place, cwd=tmp_path)
-        assert done.returncode == 3
-        assert done.stdout == ""
-        assert "cannot be written" in done.stderr
+def test_what_is_no_number_is_said(call):
+    outcome = call("bench", "registration", "--n", "many")
+    assert outcome.code == 2
+    assert "many" in outcome.err
+
+
+def test_an_empty_picture_is_said(call, tmp_path):
+    path = tmp_path / "empty.png"
+    path.touch()
+    call("bench", "registration", "--reference", path).sentence(2, "empty.png", "no 8-bit grey PNG")
+
+
+def test_a_result_that_cannot_be_written_is_said_at_once(call, tmp_path):
+    for place in (tmp_path, tmp_path / "absent" / "all.json"):
+        call("bench", "registration", "--reference", "simulated", "--json", place).sentence(
+            3, place, "cannot be written"
+        )
