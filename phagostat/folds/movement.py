@@ -96,7 +96,7 @@ def find_movement(state: LedgerState, home: Floats, above: Floats, limits: FateO
     follow = _following(state)
     position, outside = follow.position_um, follow.outside_um2
     n_times = len(home)
-    dimmed = np.stack([entry.dimmed_um2 for entry in state.entries if entry.used])
+    dimmed = np.nan_to_num([entry.dimmed_um2 for entry in state.entries if entry.used])
     displaced, left_at, level_at = _shapes(state, home, above, limits)
     elsewhere = displaced.copy()
     missing = np.maximum(state.reference.area_um2 - home - displaced, 0)
@@ -113,7 +113,7 @@ def find_movement(state: LedgerState, home: Floats, above: Floats, limits: FateO
         first = int(times[0])
         itself = home[max(first - SLACK_FRAMES, 0) : first + 1, i].max() >= 0.5 * outside[first, i]
         # bites from one side move the middle of what is left
-        bitten = np.nanmedian(dimmed[chosen, i] / np.maximum(missing[chosen, i], 0.1)) > 0.6
+        bitten = np.median(dimmed[chosen, i] / np.maximum(missing[chosen, i], 0.1)) > 0.6
         moved = itself & ~bitten & (follow.distance_um[chosen, i] > limits.moved_um)
         own = np.where(moved, np.minimum(outside[chosen, i], missing[chosen, i]), 0)
         elsewhere[chosen, i] += own

@@ -81,6 +81,15 @@ def test_pushed_and_resting_again_is_not_eaten(step):
     np.testing.assert_allclose(curve.eaten_area_um2, 0, atol=1e-9)
 
 
+def test_pushed_and_then_out_of_view():
+    glass = Glass(hidden={8: frozenset(range(20, 40))}, shapes=False)
+    glass.add_kept()
+    pushed = glass.add(place=way(10, (1.0, 0.6), 3, (60.0, 60.0)))
+    _, fates, curve = told(glass)
+    assert fates.fate[pushed] is Fate.CENSORED
+    np.testing.assert_allclose(curve.eaten_area_um2, 0, atol=1e-9)
+
+
 def test_pushed_too_far_in_one_step_for_the_gate():
     glass = Glass()
     glass.add_kept()
