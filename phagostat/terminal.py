@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 import time
@@ -217,7 +218,7 @@ def describe_source(source: Source, settings: Settings) -> dict[str, Any]:
                 "height_px": s.shape_yx[0],
                 "width_px": s.shape_yx[1],
                 "dtype": s.dtype,
-                "duration_s": s.times_s[-1] if s.times_s else None,
+                "duration_s": max((t for t in s.times_s or () if math.isfinite(t)), default=None),
                 "missing_planes": sum(
                     s.n_frames - len(complete.get((s.index, c.index), ())) for c in metadata.channels
                 ),

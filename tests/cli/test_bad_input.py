@@ -15,6 +15,8 @@ import pytest
 from phagostat.simulate import SceneOverrides
 from phagostat.store.integrity import differences, read_contents
 from phagostat.store.layout import Layout
+from tests.sources.test_tiff_ome import image_of, xml_of
+from tests.sources.test_tiff_ome import write as write_tiff
 
 from .command import snapshot
 
@@ -50,6 +52,19 @@ def test_a_truncated_czi(call, movie, tmp_path, share):
     path.write_bytes(data[: int(len(data) * share)])
     call("run", path, "-o", tmp_path / "out", *RUN).sentence(2, path)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_a_last_frame_that_is_absent_has_no_time(call, tmp_path, form):
+    planes = "".join(f'<Plane TheT="{t}" TheC="0" TheZ="0" DeltaT="{t * 150}"/>' for t in range(2))
+    data = '<TiffData IFD="0" FirstT="0" PlaneCount="1"/><TiffData IFD="1" FirstT="1" PlaneCount="1"/>'
+    path = tmp_path / "m.ome.tif"
+    write_tiff(path, np.zeros((2, 8, 6), np.uint16), xml_of(image_of(3, 1, 1, (8, 6), data + planes)))
+    found = call("info", path, *form)
+    assert found.code == 0, found.err
+    if form:
+        document = json.loads(found.out, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+        assert document["scenes"][0]["duration_s"] == 150.0
 
 
 def test_one_channel_only(call, tmp_path):
