@@ -422,7 +422,7 @@ def status_text(document: Mapping[str, Any]) -> str:
     ]
     for step, count in document["committed"].items():
         verdicts = ", ".join(f"{n} {verdict}" for verdict, n in document["verdicts"][step].items())
-        lines.append(f"  {step:<12} {count} committed ({verdicts})")
+        lines.append(f"  {step:<14} {count} committed ({verdicts})")
     lines += [f"  damaged commit {name}: its range is computed again" for name in document["damaged_commits"]]
     if "checked" in document:
         lines.append(f"  {document['checked']} chunks checked, {len(document['damaged'])} do not match")
