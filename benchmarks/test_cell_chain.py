@@ -18,9 +18,10 @@ from skimage.measure import label, regionprops, regionprops_table
 from skimage.morphology import remove_small_objects
 from skimage.segmentation import watershed
 
+from phagostat.kernels.cell_markers import cell_markers, mean_probability
 from phagostat.kernels.cells import cell_features
-from phagostat.kernels.coherence import coherent_pixels
-from phagostat.kernels.watershed import CellInstances, cell_instances, label_seeds
+from phagostat.kernels.coherence import align_window, coherent_pixels
+from phagostat.kernels.watershed import CellInstances, cell_instances, grey_cut, label_seeds
 
 PIXEL_UM = 0.206
 MIN_SEED_PX = 1000
@@ -74,6 +75,18 @@ def ours(maps: Maps) -> tuple[CellInstances, NDArray[np.void]]:
     return found, features
 
 
+def by_shape(maps: Maps) -> tuple[CellInstances, NDArray[np.void]]:
+    window = align_window(
+        maps.shape[1:], shifts_yx_px=np.zeros((WINDOW, 2)), usable=np.ones(WINDOW, np.bool_), factor=2, window=WINDOW
+    )
+    markers = cell_markers(mean_probability(maps, window), maps[0] > grey_cut(0.5), pixel_size_um=PIXEL_UM)
+    found = cell_instances(maps[0], markers.labels, pixel_size_um=PIXEL_UM, min_seed_area_um2=MIN_SEED_PX * PIXEL_UM**2)
+    features = cell_features(
+        found.labels, maps[0], pixel_size_um=PIXEL_UM, factor=2, shift_yx_px=(0.0, 0.0), incoherent=found.incoherent
+    )
+    return found, features
+
+
 def numbered(labels: NDArray[np.integer]) -> NDArray[np.int64]:
     """Labels in raster order of their first pixels."""
     values, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
@@ -105,3 +118,9 @@ class TestCellsOfAFrame:
         assert len(areas) == len(expected_areas) > 20
         benchmark.extra_info["cells"] = len(areas)
         benchmark.extra_info["differing_px"] = int(np.count_nonzero(labels != expected))
+
+    def test_ours_by_shape(self, benchmark: Any, maps: Maps) -> None:
+        """As a run does it by default: bodies told apart by their shape over the window."""
+        by_shape(maps)
+        found, features = benchmark(by_shape, maps)
+        assert found.n_cells == len(features) > 1
