@@ -82,7 +82,7 @@ def test_pushed_and_resting_again_is_not_eaten(step):
 
 
 def test_pushed_and_then_out_of_view():
-    glass = Glass(hidden={8: frozenset(range(20, 40))}, shapes=False)
+    glass = Glass(hidden={8: frozenset(range(25, 40))})
     glass.add_kept()
     pushed = glass.add(place=way(10, (1.0, 0.6), 3, (60.0, 60.0)))
     _, fates, curve = told(glass)
