@@ -14,8 +14,8 @@ from typing import Any, Self
 
 import click
 
-from phagostat.engine.loop import Progress, Report
 from phagostat.engine.outputs import analysis_job, find_outputs, open_output, read_log, survey_job
+from phagostat.engine.progress import Progress, Report
 from phagostat.engine.work import Job
 from phagostat.model.acquisition import Acquisition
 from phagostat.model.errors import PhagostatError, StoreError
@@ -32,7 +32,7 @@ from phagostat.store.manifest import Manifest
 from phagostat.store.seal import read_seal
 from phagostat.store.tables import read_table
 
-_PHASES = {"wait": "waiting for the first frames", "compute": "computing", "check": "checking", "seal": "sealing"}
+_PHASES = {"compute": "computing", "check": "checking", "seal": "sealing"}
 
 
 class ProgressLine:

@@ -10,12 +10,12 @@ import json
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from phagostat.engine.executor import Executor, Outcome, WorkerLostError
 from phagostat.engine.graph import block_graph, check_graph, whole_graph, window_graph
 from phagostat.engine.planner import Facts, Folded, Place, Plan, Planner, SceneFacts, Work
+from phagostat.engine.progress import Progress, Report
 from phagostat.engine.replay import replays
 from phagostat.engine.steps import FROZEN, PER_FRAME, Scope, Step, step_tokens
 from phagostat.engine.work import UNDETERMINED, Job, Needed, Present, Receipt
@@ -36,54 +36,6 @@ ATTEMPTS = 3
 """How often a range is handed out again after the workers that had it died."""
 CHECKED_TOGETHER = 256
 """Chunks that are compared with their digests in one task."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is.
-
-    Parameters
-    ----------
-    phase
-        ``"compute"``, ``"check"`` or ``"seal"``.
-    done, total
-        Results (or, while checking, chunks) that are there, and that there will be.
-    computed
-        Results computed by this run so far.
-    message
-        Something worth saying, such as a chunk that did not match.
-    """
-
-    phase: str
-    done: int
-    total: int
-    computed: int
-    message: str = ""
-
-
-@dataclass
-class Report:
-    """What a run did.
-
-    Parameters
-    ----------
-    sealed
-        Whether the output is complete, checked and sealed.
-    computed
-        Number of results computed, by step.
-    retracted
-        Number of committed results that no longer held, by step.
-    damaged
-        Chunks that did not match their commits and were recomputed.
-    swept
-        Files that no commit promised and that were removed.
-    """
-
-    sealed: bool = False
-    computed: dict[str, int] = field(default_factory=dict)
-    retracted: dict[str, int] = field(default_factory=dict)
-    damaged: list[str] = field(default_factory=list)
-    swept: int = 0
 
 
 class Loop:
@@ -252,21 +204,25 @@ class Loop:
         poll_s: float,
     ) -> Facts | None:
         """Go round until the source is closed and every result holds; None after a handover."""
-        in_flight = executor.capacity * self.job.settings.execution.in_flight_per_worker
+        idle: Facts | None = None
         while True:
             facts = self.facts(self.job.source.poll())
-            leaving = handover()
-            if leaving and not self._out:
+            if handover():
+                while self._out:
+                    self._work_off([], facts, executor, lease=lease, progress=progress, poll_s=poll_s)
                 return None
-            plan = self.plan(facts)
-            self._retract(plan.stale)
             if lease is not None:
                 lease.renew()
-            queue = [] if leaving else list(reversed(plan.work))
-            if plan.finished and facts.closed:
-                return facts
             self._announce(progress, facts)
-            if not (queue or self._out):
+            if facts != idle:  # else nothing has come since there was nothing to do
+                plan = self.plan(facts)
+                self._retract(plan.stale)
+                if plan.finished and facts.closed:
+                    return facts
+                queue = list(reversed(plan.work))
+                if queue or self._out:
+                    self._work_off(queue, facts, executor, lease=lease, progress=progress, poll_s=poll_s)
+                    continue
                 if facts.closed:
                     raise StoreError(
                         "the run does not come to an end",
@@ -274,25 +230,38 @@ class Loop:
                         found={step: n for step, n in plan.waiting.items() if n},
                         remedy="this is a mistake of phagostat: please report it",
                     )
-                time.sleep(poll_s)
-                continue
-            unlocked = False
-            while (queue or self._out) and not unlocked:
-                while queue and len(self._out) < in_flight:
-                    self._submit(executor, queue.pop(), facts)
-                outcomes = executor.wait(None if facts.closed else poll_s)
-                for outcome in outcomes:
-                    work, needs = self._out.pop(outcome.ticket)
-                    if outcome.error is not None:
-                        self._failed(work, outcome)
-                        unlocked = True  # so that it is planned again
-                    else:
-                        self._commit(work, outcome.value.item(), needs, facts)
-                        unlocked |= any(self.scopes[step] in FROZEN for step in work.steps)
-                if outcomes and lease is not None:
-                    lease.renew()
-                self._announce(progress, facts)
-                unlocked |= not facts.closed and not queue
+                idle = facts
+            time.sleep(poll_s)
+
+    def _work_off(
+        self,
+        queue: list[Work],
+        facts: Facts,
+        executor: Executor,
+        *,
+        lease: Lease | None,
+        progress: Callable[[Progress], None],
+        poll_s: float,
+    ) -> None:
+        """Hand work out and commit what comes back, until there is reason to plan again."""
+        in_flight = executor.capacity * self.job.settings.execution.in_flight_per_worker
+        unlocked = False
+        while (queue or self._out) and not unlocked:
+            while queue and len(self._out) < in_flight:
+                self._submit(executor, queue.pop(), facts)
+            outcomes = executor.wait(None if facts.closed else poll_s)
+            for outcome in outcomes:
+                work, needs = self._out.pop(outcome.ticket)
+                if outcome.error is not None:
+                    self._failed(work, outcome)
+                    unlocked = True  # so that it is planned again
+                else:
+                    self._commit(work, outcome.value.item(), needs, facts)
+                    unlocked |= any(self.scopes[step] in FROZEN for step in work.steps)
+            if outcomes and lease is not None:
+                lease.renew()
+            self._announce(progress, facts)
+            unlocked |= not facts.closed and not queue
 
     def _left_out(self) -> Iterator[Place]:
         """Results of steps, scenes and frames that are no longer there: it was taken for other channels or axes."""

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from phagostat.engine.executor import Executor
-from phagostat.engine.loop import Loop, Progress, Report
+from phagostat.engine.loop import Loop
 from phagostat.engine.preparation import prepare_analysis, prepare_conversion
+from phagostat.engine.progress import Progress, Report
 from phagostat.engine.steps import CONVERSION_STEPS, analysis_steps
 from phagostat.engine.tables import TABLE_SETTINGS, write_tables
 from phagostat.engine.work import Job, json_number

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from phagostat.engine.executor import Executor
-from phagostat.engine.loop import Progress, Report
 from phagostat.engine.outputs import analysis_job, read_log, run_job
+from phagostat.engine.progress import Progress, Report
 from phagostat.engine.work import Job
 from phagostat.model.acquisition import Acquisition, TimesOrigin
 from phagostat.model.errors import SourceError
@@ -124,7 +124,7 @@ def _begun(
     """The source, once the file is there and a first plane of every scene and channel in it."""
     began = time.monotonic()
     source: GrowingCziSource | None = None
-    total = 0
+    message = "waiting for a first frame of every scene and channel"
     while True:
         if source is None and path.is_file() and path.stat().st_size > 0:
             source = GrowingCziSource(path, promise=promise, settle_s=settle_s, idle_s=idle_s)
@@ -137,7 +137,8 @@ def _begun(
                 found="no file" if source is None else "not every scene and channel has a first frame",
                 remedy="check the path, and that scenes and channels are as many as were given",
             )
-        progress(Progress("wait", 0, total, 0, ""))
+        progress(Progress("wait", 0, 0, 0, message))
+        message = ""
         time.sleep(poll_s)
 
 
