@@ -27,17 +27,17 @@ from phagostat.kernels.translation_filters import (
     Float64,
     area_reduced,
     cut_around,
+    gaussian_taps,
     gradient,
-    moved_patches,
     noise_gradient_energy,
     noise_sd,
     smooth,
 )
-from phagostat.kernels.translation_solution import BLOCK_PX, FOCUS_SIGMA_PX, SQUARE_PX, BlockSums, solve_blocks
+from phagostat.kernels.translation_loops import BLOCK_PX, MARGIN_PX, SQUARE_PX, sum_residuals
+from phagostat.kernels.translation_solution import FOCUS_SIGMA_PX, BlockSums, solve_blocks
 
 _SIGMA_PX = TEMPLATE_SIGMA_PX  # more than for tiles: what is left of the reference's noise in its slopes counts here
-_MARGIN_PX = 7
-_MAX_SQUARES = 96
+_MAX_SQUARES = 144
 _LEAST_NOISE_COUNTS = 0.29  # rounding to whole counts
 _HOT_SHARE = 0.5
 _PASSES = 3
@@ -59,9 +59,9 @@ class BlockReference:
     origin_yx_px
         (n, 2) int, upper left corner of each square, the one with most information on the shift first.
     pattern
-        (n, SQUARE_PX**2) float32: smoothed frame less its background.
+        (n, SQUARE_PX, SQUARE_PX) float32: smoothed frame less its background.
     weighted
-        (n, 5, SQUARE_PX**2) float32: the regressors times ``w``.
+        (n, 5, SQUARE_PX, SQUARE_PX) float32: the regressors times ``w``.
     products
         (n, 15, blocks) float32: sums of products of weighted regressors, the upper triangle row by row.
     structured
@@ -116,7 +116,7 @@ def prepare_blocks(image: Float32, calm: Float32, energy: Float32, *, noise_coun
     """
     noise = max(noise_counts, _LEAST_NOISE_COUNTS)
     height, width = image.shape
-    rows, columns = ((side - 2 * _MARGIN_PX) // SQUARE_PX for side in image.shape)
+    rows, columns = ((side - 2 * MARGIN_PX) // SQUARE_PX for side in image.shape)
     # squares lie in the middle of the field: a few pixels at the border belong to none
     top, left = (height - rows * SQUARE_PX) // 2, (width - columns * SQUARE_PX) // 2
     frame = slice(top, top + rows * SQUARE_PX), slice(left, left + columns * SQUARE_PX)
@@ -137,8 +137,8 @@ def prepare_blocks(image: Float32, calm: Float32, energy: Float32, *, noise_coun
     information = by_block.reshape(rows, side, columns, side)[places[:, 0], :, places[:, 1]].reshape(-1, side**2)
     return BlockReference(
         origin_yx_px=origins,
-        pattern=np.ascontiguousarray(regressors[:, 1]),
-        weighted=weighted,
+        pattern=np.ascontiguousarray(regressors[:, 1]).reshape(-1, SQUARE_PX, SQUARE_PX),
+        weighted=weighted.reshape(-1, 5, SQUARE_PX, SQUARE_PX),
         products=block_sums(np.stack(pairs, axis=1)),
         structured=information >= (np.quantile(information, 0.95) if information.size else 0),
         information=information,
@@ -162,7 +162,7 @@ def _regressors(
     excess = tall - quiet
     hot = (excess > _HOT_SHARE * (tall - background)) & (excess > 8 * noise)
     if hot.any():
-        weight[cv2.dilate(hot.astype(np.uint8), np.ones((2 * _MARGIN_PX + 1,) * 2)) > 0] = 0
+        weight[cv2.dilate(hot.astype(np.uint8), np.ones((2 * MARGIN_PX + 1,) * 2)) > 0] = 0
     focus = cv2.Laplacian(np.asarray(smooth(tall, FOCUS_SIGMA_PX), np.float32), cv2.CV_32F)
     layers = (np.ones_like(tall), smooth(tall, _SIGMA_PX) - background, *gradient(tall, _SIGMA_PX), focus, weight)
     stack = np.stack([np.asarray(layer, np.float32).reshape(n, size, size) for layer in layers], axis=1)
@@ -203,14 +203,14 @@ def settle_by_blocks(
     chosen = np.flatnonzero(inside.any(axis=1))
     if len(chosen) < 2 or not gain > 0:
         return None
-    patches = cut_around(moving, corner[chosen], side=SQUARE_PX, margin=_MARGIN_PX)
+    few = slice(None, None, -(-len(chosen) // _NOISE_SQUARES))
+    patches = cut_around(moving, corner[chosen[few]], side=SQUARE_PX, margin=MARGIN_PX)
     # variance of a residual relative to the reference's noise: that of the frame, and the reference's times gain
-    few = patches[:: -(-len(patches) // _NOISE_SQUARES)].reshape(-1, patches.shape[-1])
-    own = max(noise_sd(few), _LEAST_NOISE_COUNTS)
+    own = max(noise_sd(patches.reshape(-1, patches.shape[-1]), every=2), _LEAST_NOISE_COUNTS)
     expected = (own**2 + (gain * reference.noise_counts) ** 2) / reference.noise_counts**2
     # without a copy where no square has left the field
     kept = slice(None) if len(chosen) == len(inside) else chosen
-    pattern, weighted, products = (a[kept] for a in (reference.pattern, reference.weighted, reference.products))
+    products = reference.products[kept]
     blocks = BlockSums(
         features=np.empty((len(products), 21, products.shape[-1]), np.float32),
         there=inside[kept] & (products[:, 0] > 0),
@@ -222,11 +222,25 @@ def settle_by_blocks(
     blocks.features[:, :15] = products
     known = max(float(reference.information.sum()), 1e-30)
     shift, solution = shift_yx_px, None
+    # what is left is small beside the counts: each square has an offset of its own, this one is for the sums' sake
+    inner = patches[:, MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX]
+    offset = np.float32(np.median(inner) - gain * np.median(reference.pattern[chosen[few]]))
     for _ in range(_PASSES):
-        residual = moved_patches(patches, shift - whole, sigma_px=_SIGMA_PX, margin=_MARGIN_PX)
-        residual -= np.float32(gain) * pattern
-        residual -= np.float32(np.median(residual[::2, ::32]))
-        blocks.features[:, 15:] = _residual_sums(weighted, residual)
+        taps_y, taps_x = (
+            gaussian_taps(float(f), sigma_px=_SIGMA_PX, radius_px=MARGIN_PX).astype(np.float32) for f in shift - whole
+        )
+        sum_residuals(
+            moving,
+            corner[chosen],
+            chosen,
+            taps_y,
+            taps_x,
+            reference.pattern,
+            np.float32(gain),
+            offset,
+            reference.weighted,
+            blocks.features,
+        )
         found = solve_blocks(blocks, gain=gain, expected=expected)
         if found is None or found.information < _LEAST_SHARE * known:
             return None
@@ -244,16 +258,8 @@ def _blocks_inside(corner: NDArray[np.int64], shape_yx: tuple[int, ...]) -> NDAr
     """(n, blocks) whether a block lies in the field, with the margin that smoothing needs."""
     offsets = np.arange(0, SQUARE_PX, BLOCK_PX)
     rows, columns = (
-        (corner[:, axis, None] + offsets >= _MARGIN_PX)
-        & (corner[:, axis, None] + offsets <= shape_yx[axis] - BLOCK_PX - _MARGIN_PX)
+        (corner[:, axis, None] + offsets >= MARGIN_PX)
+        & (corner[:, axis, None] + offsets <= shape_yx[axis] - BLOCK_PX - MARGIN_PX)
         for axis in range(2)
     )
     return np.asarray((rows[:, :, None] & columns[:, None, :]).reshape(len(corner), len(offsets) ** 2))
-
-
-def _residual_sums(weighted: Float32, residual: Float32) -> Float32:
-    """(n, 6, blocks) sums of the weighted regressors times the residual, and of its weighted square."""
-    terms = np.empty((len(residual), 6, residual.shape[1]), np.float32)
-    np.multiply(weighted, residual[:, None], out=terms[:, :5])
-    np.multiply(terms[:, 0], residual, out=terms[:, 5])
-    return block_sums(terms)

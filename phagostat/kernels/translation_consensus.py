@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from phagostat.kernels.translation_filters import Float64
+from phagostat.kernels.translation_loops import weigh_tiles
 
 _CHANCE_AREA_PX2 = 28.0
 _GAIN_SPREAD = 0.25
@@ -31,14 +32,9 @@ def tile_weights(fit: TileFit, *, scatter: float, rounds: int) -> Float64:
 
     The first round takes the largest scatter, so that weights narrow down from all tiles that met in the vote.
     """
-    weight = np.ones(len(fit.gain))
-    for used in (_SCATTERS_PX[-1], *(scatter,) * (rounds - 1)):
-        precision = inverse_2x2(fit.covariance_px2, used)
-        residual = fit.displacement_px - common_displacement(precision, weight, fit.displacement_px)
-        squared_length = _squared_length(residual, precision) / 2
-        weight = np.where(squared_length < _TUKEY**2, (1 - squared_length / _TUKEY**2) ** 2, 0.0)
-        if weight.sum() <= 0:
-            weight = np.ones(len(fit.gain))
+    weight = np.empty(len(fit.gain))
+    scatters = np.array([_SCATTERS_PX[-1], *[scatter] * (rounds - 1)])
+    weigh_tiles(fit.displacement_px, fit.covariance_px2, scatters, _TUKEY, weight)
     return weight
 
 

@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from phagostat.kernels.translation_loops import TILE_MARGIN_PX
+
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
@@ -16,7 +18,7 @@ SMOOTHING_SIGMA_PX = 1.0
 interpolator without visible error from sigma 1 px on (its response at the first alias of half the Nyquist frequency
 is 1e-5), and it costs little precision, since an optical point spread function is no narrower."""
 
-KERNEL_RADIUS_PX = 5
+KERNEL_RADIUS_PX = TILE_MARGIN_PX
 """Radius of the sampled Gaussian: more than 4 sigma are left when it is moved by 0.7 px."""
 
 TEMPLATE_SIGMA_PX = 1.4
@@ -72,8 +74,10 @@ def area_reduced(image: Float32, factor: int) -> Float32:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.float32)
 
 
-def noise_sd(image: Float32) -> float:
+def noise_sd(image: Float32, *, every: int = 1) -> float:
     """Sd of the camera noise of the background: the median of a mask's response that structure hardly has [1]_.
+
+    The median is taken of each `every`-th pixel along both axes.
 
     References
     ----------
@@ -81,7 +85,8 @@ def noise_sd(image: Float32) -> float:
        :DOI:`10.1006/cviu.1996.0060`
     """
     response = cv2.filter2D(image, cv2.CV_32F, _LAPLACIAN, borderType=cv2.BORDER_REFLECT_101)
-    return float(np.median(np.abs(response))) / 0.6745 / 6.0
+    size = np.abs(response[::every, ::every]).ravel()
+    return float(np.partition(size, len(size) // 2)[len(size) // 2]) / 0.6745 / 6.0
 
 
 def noise_gradient_energy(noise_sd_counts: float, sigma_px: float) -> float:

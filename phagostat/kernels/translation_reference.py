@@ -27,6 +27,7 @@ from phagostat.kernels.translation_filters import (
     squared_gradient,
 )
 from phagostat.kernels.translation_glass import GlassReference, prepare_glass_reference
+from phagostat.kernels.translation_loops import LANE_PX
 
 _SUPPORT_TO_NOISE = 8.0
 _SUPPORT_MARGIN_PX = 5
@@ -49,13 +50,11 @@ class TranslationReference:
     tile_origin_yx_px
         (n, 2) int, upper left corner of each tile, strongest tile first.
     patterns
-        (n, 3, tile_px**2) float32: the smoothed tile without mean and plane, then its derivatives along y and x,
-        orthogonal to mean, plane and to the tile itself; all 0 where `weight` is.
+        (n, 3, tile_px, width) float32, rows filled up by 0: the smoothed tile without mean and plane, then its
+        derivatives along y and x, orthogonal to mean, plane and to the tile itself; all 0 where `weight` is.
     weight
-        (n, tile_px**2) float32: 0 where the tile shows background, elsewhere the inverse of the noise's sd relative to
-        the background's; templates are made of weighted pixels and meet weighted pixels.
-    weight_energy
-        (n,) sum of squares of `weight`.
+        (n, tile_px, width) float32: 0 where the tile shows background, elsewhere the inverse of the noise's sd
+        relative to the background's; templates are made of weighted pixels and meet weighted pixels.
     n_pixels
         (n,) number of pixels with a weight.
     pattern_energy
@@ -77,7 +76,6 @@ class TranslationReference:
     tile_origin_yx_px: NDArray[np.int64]
     patterns: Float32
     weight: Float32
-    weight_energy: Float64
     n_pixels: Float64
     pattern_energy: Float64
     response_inverse: Float64
@@ -197,9 +195,8 @@ def prepare_reference(
         coarse=coarse,
         tile_px=side,
         tile_origin_yx_px=origins,
-        patterns=np.concatenate([pattern[:, None], steepest], axis=1).astype(np.float32),
-        weight=tiles[:, 0].astype(np.float32),
-        weight_energy=np.einsum("np,np->n", tiles[:, 0], tiles[:, 0]),
+        patterns=_filled_up(np.concatenate([pattern[:, None], steepest], axis=1).reshape(-1, 3, side, side)),
+        weight=_filled_up(tiles[:, 0].reshape(-1, side, side)),
         n_pixels=np.count_nonzero(tiles[:, 0], axis=1).astype(np.float64),
         pattern_energy=np.einsum("np,np->n", pattern, pattern),
         response_inverse=inverse,
@@ -207,6 +204,12 @@ def prepare_reference(
         vote_pattern=area_reduced(tall, step).reshape(len(origins), side // step, side // step),
         blocks=prepare_blocks(image, calm, energy, noise_counts=noise_counts),
     )
+
+
+def _filled_up(rows: Float64) -> Float32:
+    """Rows, the last axis, filled up by 0 to a multiple of what the compiled loops want."""
+    missing = -rows.shape[-1] % LANE_PX
+    return np.pad(rows, [(0, 0)] * (rows.ndim - 1) + [(0, missing)]).astype(np.float32)
 
 
 def check_frame(frame: NDArray[np.generic], *, name: str) -> None:

@@ -11,17 +11,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from phagostat.kernels.translation_filters import TEMPLATE_SIGMA_PX, Float32, Float64
-
-BLOCK_PX = 4
-"""Side of a block: its pixels, smoothed, hold little more than one independent value."""
-
-SQUARE_PX = 32
-"""Side of a square, which has an offset, a slope and a gain of its own."""
+from phagostat.kernels.translation_loops import BLOCK_PX, SQUARE_PX
+from phagostat.kernels.translation_sums import (
+    eliminate_own,
+    find_group_pulls,
+    find_residuals,
+    sum_normal,
+    weigh_blocks,
+)
 
 SIDE_BLOCKS = SQUARE_PX // BLOCK_PX
 N_PRODUCTS = 15
@@ -52,22 +53,15 @@ _NOISE_IN_SLOPE = 1 / (8 * np.pi * TEMPLATE_SIGMA_PX**4)
 _NOISE_IN_FOCUS = 1 / (2 * np.pi * FOCUS_SIGMA_PX**6)
 _NOISE_ACROSS = -1 / (np.pi * (TEMPLATE_SIGMA_PX**2 + FOCUS_SIGMA_PX**2) ** 2)
 
-# coordinates of the blocks of a square, -1 .. 1, and their products
-_LINE = (np.arange(SIDE_BLOCKS) + 0.5) * (2 / SIDE_BLOCKS) - 1
-_Y, _X = np.repeat(_LINE, SIDE_BLOCKS), np.tile(_LINE, SIDE_BLOCKS)
-_PLACES = np.stack([_Y, _X]).astype(np.float32)
-_MOMENTS = np.stack([np.ones(SIDE_BLOCKS**2), _Y, _X, _Y * _Y, _Y * _X, _X * _X]).astype(np.float32)
+# products of the coordinates y and x (1 and 2) of the blocks of a square, -1 .. 1, by their place in the moments
 _MOMENT_OF = {(0, 0): 0, (0, 1): 1, (0, 2): 2, (1, 1): 3, (1, 2): 4, (2, 2): 5}
 _PRODUCT_OF = {pair: k for k, pair in enumerate((i, j) for i in range(5) for j in range(i, 5))}
-# what a squared residual takes of the products, and what a sum along regressor 0 to 3 takes: (row, product, regressor)
-_FIRST, _SECOND = np.triu_indices(5)
-_TIMES = np.where(_FIRST == _SECOND, 1, 2)
-_TO = np.array([(1 + r, _PRODUCT_OF[min(r, q), max(r, q)], q) for r in range(4) for q in range(5)]).T
 # (regressor, coordinate it is multiplied by: 0 none, 1 y, 2 x): four of each square, then five of all
 _UNKNOWNS = ((0, 0), (0, 1), (0, 2), (1, 0), (2, 0), (3, 0), (4, 0), (1, 1), (1, 2))
 _N_LOCAL = 4
 _N_COMMON = len(_UNKNOWNS) - _N_LOCAL
-_GAIN, _FOCUS, _TILT = 3, 6, (7, 8)
+_GAIN = 3
+_ROLES = np.array([_GAIN, 6, 7, 8], np.int64)  # gain, focus, tilts
 _ROWS = np.array(
     [[_PRODUCT_OF[min(r, q), max(r, q)] for q, _ in _UNKNOWNS] + [N_PRODUCTS + r] for r, _ in _UNKNOWNS], np.int64
 )
@@ -146,11 +140,14 @@ def solve_blocks(sums: BlockSums, *, gain: float, expected: float) -> CommonSolu
         return None
     local, step = np.zeros((n, _N_LOCAL)), np.zeros(_N_COMMON)
     local[:, 0] = _middle(features[:, N_PRODUCTS] / np.maximum(features[:, 0], np.float32(1e-30)))
+    mean_square, weight = (np.empty((n, SIDE_BLOCKS**2), np.float32) for _ in range(2))
+    pulls = np.empty((n, 2, SIDE_BLOCKS**2), np.float32)
     for count in range(_ROUNDS):
-        square, pulls = _residuals(sums, local, step)
-        mean_square = square / np.float32(_UNIT_SMOOTHED * expected)
+        find_residuals(features, local, step, sums.place, sums.unit, mean_square, pulls)
+        mean_square /= np.float32(_UNIT_SMOOTHED * expected)
         scale = _scale(mean_square, there, structured)
-        weight = _block_weights(mean_square, there, _CUTOFF * scale)
+        # a block beside one that is wrong is wrong as well
+        weigh_blocks(mean_square, there, _CUTOFF * scale, weight)
         if count:
             weight *= _group_weights(features, pulls, weight, structured, expected=expected)
         spread = np.maximum(1.4826 * _middle(np.abs(local[:, 1:3]).T), 1e-6) if count else np.full(2, np.inf)
@@ -179,34 +176,6 @@ def _middle(values: NDArray[np.floating[Any]]) -> Float64:
     return np.asarray(np.partition(values, half, axis=-1)[..., half], np.float64)
 
 
-def _residuals(sums: BlockSums, local: Float64, step: Float64) -> tuple[Float32, Float32]:
-    """What the model leaves in each block.
-
-    Gives (n, blocks), the mean square in units of the reference's noise variance, and (n, 2, blocks), its sum along
-    the derivatives in y and x.
-    """
-    features = sums.features
-    n = len(features)
-    beta = np.empty((n, 5))
-    beta[:, 0], beta[:, 1], beta[:, 2:] = local[:, 0], local[:, _GAIN] + sums.place @ step[3:], step[:3]
-    factors = np.zeros((n, 5, N_PRODUCTS + 6), np.float32)
-    factors[:, 0, :N_PRODUCTS] = beta[:, _FIRST] * beta[:, _SECOND] * _TIMES
-    factors[:, _TO[0], _TO[1]] = -beta[:, _TO[2]]
-    factors[:, 0, N_PRODUCTS : N_PRODUCTS + 5] = -2 * beta
-    factors[:, 0, -1] = 1
-    factors[:, 1:, N_PRODUCTS : N_PRODUCTS + 4] = np.eye(4)
-    left = np.matmul(factors, features)
-    # slope of the background and tilt of the gain within a square
-    slope = local[:, 1:3].astype(np.float32) @ _PLACES
-    tilt = np.float32(sums.unit) * (step[3:].astype(np.float32) @ _PLACES)
-    square = left[:, 0] - slope * (2 * left[:, 1] - slope * features[:, 0])
-    square -= tilt * (2 * left[:, 2] - 2 * slope * features[:, 1] - tilt * features[:, _PRODUCT_OF[1, 1]])
-    pulls = left[:, 3:]
-    for axis in (2, 3):
-        pulls[:, axis - 2] -= slope * features[:, axis] + tilt * features[:, _PRODUCT_OF[1, axis]]
-    return np.asarray(np.maximum(square, 0) / np.float32(BLOCK_PX**2), np.float32), pulls
-
-
 def _scale(mean_square: Float32, there: NDArray[np.bool_], structured: NDArray[np.bool_]) -> float:
     """How much larger residuals are than expected, from the better part of all blocks and of the structured ones."""
     scale = 1.0
@@ -218,18 +187,6 @@ def _scale(mean_square: Float32, there: NDArray[np.bool_], structured: NDArray[n
     return min(scale, _LARGEST_SCALE)
 
 
-def _block_weights(mean_square: Float32, there: NDArray[np.bool_], cutoff: float) -> Float32:
-    """Tukey weights; a block beside one that is wrong is wrong as well."""
-    n, side = len(mean_square), SIDE_BLOCKS
-    padded = np.zeros((n, side + 2, side + 2), np.float32)
-    padded[:, 1:-1, 1:-1] = np.where(there, mean_square, 0).reshape(n, side, side)
-    tall = padded.reshape(-1, side + 2)
-    around = np.maximum(cv2.blur(tall, (3, 3)), 0.5 * cv2.dilate(tall, np.ones((3, 3), np.uint8)))
-    worst = np.maximum(padded, around.reshape(padded.shape))[:, 1:-1, 1:-1].reshape(n, -1)
-    weight = np.maximum(1 - worst / np.float32(cutoff), 0) ** 2
-    return np.asarray(weight * there, np.float32)
-
-
 def _group_weights(
     features: Float32, pulls: Float32, weight: Float32, structured: NDArray[np.bool_], *, expected: float
 ) -> Float32:
@@ -239,29 +196,11 @@ def _group_weights(
     single block, but the same in all of them. Pulls count against their expected noise, or against the median pull
     where all are larger, as they are before the shift is found.
     """
-    n = len(features)
-    parts = np.empty((4, n, SIDE_BLOCKS**2), np.float32)
-    for k in range(2):
-        np.multiply(weight, pulls[:, k], out=parts[k])
-        np.multiply(weight * weight, features[:, _PRODUCT_OF[2 + k, 2 + k]], out=parts[2 + k])
-    near = _with_neighbours(parts)
-    size = (near[:2] ** 2 / np.maximum(near[2:] * np.float32(expected), np.float32(1e-20))).sum(axis=0)
+    size = np.empty_like(weight)
+    find_group_pulls(features, pulls, weight, expected, size)
     used = size[structured & (weight > 0.1)]
-    scale = max(1.0, float(np.median(used)) / _MEDIAN_OF_TWO) if len(used) else 1.0
+    scale = max(1.0, float(_middle(used)) / _MEDIAN_OF_TWO) if len(used) else 1.0
     return np.asarray(np.maximum(1 - size / np.float32(_GROUP_CUTOFF * scale), 0) ** 2, np.float32)
-
-
-def _with_neighbours(values: Float32) -> Float32:
-    """Sum over 3 x 3 blocks, in an order that no number of threads can change."""
-    shape = values.shape
-    for axis in (-1, -2):
-        square = values.reshape(*shape[:-1], SIDE_BLOCKS, SIDE_BLOCKS)
-        along = np.moveaxis(square, axis, 0)
-        total = along.copy()
-        total[1:] += along[:-1]
-        total[:-1] += along[1:]
-        values = np.ascontiguousarray(np.moveaxis(total, 0, axis)).reshape(shape)
-    return values
 
 
 def _normal_solution(
@@ -272,28 +211,24 @@ def _normal_solution(
     Returns each square's offset, slopes and change of gain, (n, 4); the common coefficients of the derivatives, the
     focus and the tilts, (5,); the inverse of the common normal matrix; and the squares' pulls at the solution, (n, 5).
     """
-    moments = np.matmul(sums.features[:, : N_PRODUCTS + 5], (weight[:, None] * _MOMENTS).transpose(0, 2, 1))
-    normal = moments.astype(np.float64)[:, _ROWS, _COLUMNS]
-    n_pixels = BLOCK_PX**2 * weight.sum(axis=1).astype(np.float64)
-    # the reference's own noise looks like a change of focus: its part is known, and taken off
-    normal[:, _FOCUS, _FOCUS] = np.maximum(normal[:, _FOCUS, _FOCUS] - _NOISE_IN_FOCUS * n_pixels, 0.0)
-    normal[:, _FOCUS, -1] += gain * _NOISE_ACROSS * n_pixels
-    # a tilt is the same over the whole field: what it makes of a square's gain, and of the gain within it
-    for tilt, place in zip(_TILT, sums.place.T, strict=True):
-        normal[:, :, tilt] = sums.unit * normal[:, :, tilt] + place[:, None] * normal[:, :, _GAIN]
-    for tilt, place in zip(_TILT, sums.place.T, strict=True):
-        normal[:, tilt] = sums.unit * normal[:, tilt] + place[:, None] * normal[:, _GAIN]
-    normal[:, range(3), range(3)] += 1e-9
+    ridge = np.zeros(len(_UNKNOWNS))
+    ridge[:3] = 1e-9
     # slopes are as likely as those of the other squares are large: aggregates keep what speaks against a slope
-    normal[:, (1, 2), (1, 2)] += noise / slope_spread**2
-    normal[:, _GAIN, _GAIN] += noise / (_GAIN_SPREAD * gain) ** 2
+    ridge[1:3] += noise / slope_spread**2
+    ridge[_GAIN] = noise / (_GAIN_SPREAD * gain) ** 2
+    # the reference's own noise looks like a change of focus: its part is known, and taken off
+    alike = np.array([_NOISE_IN_FOCUS, -gain * _NOISE_ACROSS])
+    normal = np.empty((len(weight), *_ROWS.shape))
+    sum_normal(sums.features, weight, _ROWS, _COLUMNS, _ROLES, sums.place, sums.unit, ridge, alike, normal)
     # squares' own unknowns as linear functions of the common ones and of the residual
-    inner = np.linalg.solve(normal[:, :_N_LOCAL, :_N_LOCAL], normal[:, :_N_LOCAL, _N_LOCAL:])
-    left = normal[:, _N_LOCAL:, _N_LOCAL:] - np.matmul(normal[:, _N_LOCAL:, :_N_LOCAL], inner)
+    inner = np.empty((len(normal), _N_LOCAL, _N_COMMON + 1))
+    left = np.empty((len(normal), _N_COMMON, _N_COMMON + 1))
+    eliminate_own(normal, _N_LOCAL, inner, left)
     whole = left.sum(axis=0)
+    n_pixels = BLOCK_PX**2 * float(weight.sum(dtype=np.float64))
     # nor does its noise move when the frame does: steps would be too short
     for axis in range(2):
-        whole[axis, axis] = max(whole[axis, axis] - _NOISE_IN_SLOPE * n_pixels.sum(), 0.2 * whole[axis, axis])
+        whole[axis, axis] = max(whole[axis, axis] - _NOISE_IN_SLOPE * n_pixels, 0.2 * whole[axis, axis])
     whole[2, 2] += _FOCUS_RIDGE * max(whole[2, 2], 0.0) + 1e-12
     whole[(3, 4), (3, 4)] += noise / (_TILT_SPREAD * gain) ** 2
     if not whole[0, 0] * whole[1, 1] - whole[0, 1] ** 2 > 1e-9 * (whole[0, 0] + whole[1, 1]) ** 2:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,10 +29,9 @@ from phagostat.kernels.translation_filters import (
     SMOOTHING_SIGMA_PX,
     Float32,
     Float64,
-    area_reduced,
-    cut_around,
-    moved_patches,
+    gaussian_taps,
 )
+from phagostat.kernels.translation_loops import BLOCK_PX, compare_tiles, cut_reduced, find_templates, project_tiles
 from phagostat.kernels.translation_reference import TranslationReference, vote_reduction
 from phagostat.model.records import TranslationEstimate
 
@@ -45,7 +43,6 @@ _STEP_SCATTER_PX = 0.03
 _FEWEST_TILES = 3
 _PARTNER_CORRELATION = 0.3
 _CONVERGED_PX = 0.03
-_MAX_FRACTION_PX = 0.7
 
 
 @dataclass(frozen=True)
@@ -226,9 +223,7 @@ def _solve(
     chosen = _inside(reference, start)[:max_tiles]
     if len(chosen) < _FEWEST_TILES:
         return None
-    corner = reference.tile_origin_yx_px[chosen] + start
-    stack = cut_around(moving, corner, side=reference.tile_px, margin=reach)
-    votes, strength = _votes(reference, stack, chosen, reach=reach)
+    votes, strength = _votes(reference, moving, chosen, start, reach=reach)
     consensus = _consensus(votes, strength)
     if consensus is None:
         return None
@@ -237,13 +232,7 @@ def _solve(
     near = np.hypot(*(start + votes - shift).T) <= _AGREEMENT_PX
     whole = np.rint(shift).astype(np.int64)
     near &= np.isin(chosen, _inside(reference, whole))
-    # what was cut out for the votes mostly holds what the solution reads
-    top, left = (int(v) for v in whole - start + reach - KERNEL_RADIUS_PX)
-    size = reference.tile_px + 2 * KERNEL_RADIUS_PX
-    patches = None
-    if min(top, left) >= 0 and max(top, left) + size <= stack.shape[1]:
-        patches = np.ascontiguousarray(stack[near, top : top + size, left : left + size])
-    fit, shift, n_iterations = _gauss_newton(reference, moving, chosen[near], shift, patches=patches)
+    fit, shift, n_iterations = _gauss_newton(reference, moving, chosen[near], shift)
     if fit is None:
         return None
     n_partners = int(np.count_nonzero(near | (strength > _PARTNER_CORRELATION)))
@@ -287,30 +276,21 @@ def _inside(reference: TranslationReference, whole_shift: NDArray[np.int64]) -> 
 
 
 def _votes(
-    reference: TranslationReference, stack: Float32, chosen: NDArray[np.int64], *, reach: int
+    reference: TranslationReference,
+    moving: NDArray[np.uint8] | NDArray[np.uint16],
+    chosen: NDArray[np.int64],
+    start: NDArray[np.int64],
+    *,
+    reach: int,
 ) -> tuple[Float64, Float64]:
     """Let each tile find itself within `reach` px: (n, 2) displacements and (n,) correlation coefficients."""
     step = vote_reduction(reference.coarse.reduction)
-    n, full = len(stack), reference.tile_px + 2 * reach
-    patches = area_reduced(stack.reshape(n * full, full), step).reshape(n, full // step, full // step)
-    votes, strength = np.zeros((n, 2)), np.zeros(n)
-    centre = reach // step
-    for i, (patch, tile) in enumerate(zip(patches, reference.vote_pattern[chosen], strict=True)):
-        score = cv2.matchTemplate(patch, tile, cv2.TM_CCOEFF_NORMED)
-        row, column = divmod(int(score.argmax()), score.shape[1])
-        strength[i] = score[row, column]
-        votes[i] = row - centre, column - centre
-        if 0 < row < score.shape[0] - 1 and 0 < column < score.shape[1] - 1:
-            votes[i, 0] += _vertex(score[row - 1, column], score[row, column], score[row + 1, column])
-            votes[i, 1] += _vertex(score[row, column - 1], score[row, column], score[row, column + 1])
-        else:
-            strength[i] = 0.0
+    n, side = len(chosen), (reference.tile_px + 2 * reach) // step
+    patches = np.empty((n, side, side), np.float32)
+    cut_reduced(moving, reference.tile_origin_yx_px[chosen] + start - reach, step, patches)
+    votes, strength = np.empty((n, 2)), np.empty(n)
+    find_templates(patches, chosen, reference.vote_pattern, votes, strength)
     return votes * step, strength
-
-
-def _vertex(before: float, at: float, after: float) -> float:
-    curvature = float(before) - 2 * float(at) + float(after)
-    return 0.5 * (float(before) - float(after)) / curvature if curvature < 0 else 0.0
 
 
 def _consensus(votes: Float64, strength: Float64) -> Float64 | None:
@@ -331,93 +311,84 @@ def _gauss_newton(
     chosen: NDArray[np.int64],
     shift: Float64,
     *,
-    patches: Float32 | None = None,
     max_iterations: int = 12,
-    n_pilots: int = 24,
+    n_pilots: int = 12,
 ) -> tuple[TileFit | None, Float64, int]:
     """Solve for the shift that the chosen tiles share; None where it does not converge.
 
-    `patches` are the tiles cut out of the frame at the rounded shift, if they are at hand.
-
     The first step is made with the strongest tiles alone: it only has to come near.
     """
-    whole = np.rint(shift).astype(np.int64)
     if len(chosen) < 2:
         return None, shift, 0
-    side, origin = reference.tile_px, reference.tile_origin_yx_px[chosen]
-    patterns = reference.patterns[chosen]
-    if patches is None:
-        patches = cut_around(moving, origin + whole, side=side, margin=KERNEL_RADIUS_PX)
     for iteration in range(1, max_iterations + 1):
-        if np.abs(shift - whole).max() > _MAX_FRACTION_PX:
-            whole = np.rint(shift).astype(np.int64)
-            patches = cut_around(moving, origin + whole, side=side, margin=KERNEL_RADIUS_PX)
         n = n_pilots if iteration == 1 else len(chosen)
-        moved = moved_patches(patches[:n], shift - whole)
-        fit = _fit_tiles(reference, chosen[:n], patterns[:n], moved)
+        fit, centred = _fit_tiles(reference, moving, chosen[:n], shift)
         weight = tile_weights(fit, scatter=_STEP_SCATTER_PX, rounds=3)
         step = common_displacement(inverse_2x2(fit.covariance_px2, _STEP_SCATTER_PX), weight, fit.displacement_px)
         length = float(np.hypot(*step))
         shift = shift + step * min(1.0, 1.0 / max(length, 1e-12))
         if length < _CONVERGED_PX and n >= len(chosen):
-            return _with_structured_residual(fit, pattern=patterns[:, 0], centred=moved, side=side), shift, iteration
+            return _with_structured_residual(fit, reference, chosen, centred), shift, iteration
     return None, shift, max_iterations
 
 
 def _fit_tiles(
-    reference: TranslationReference, chosen: NDArray[np.int64], patterns: Float32, moved: Float32
-) -> TileFit:
-    """Fit ``moved = a * (reference - d . gradient) + b + plane`` in each tile.
+    reference: TranslationReference,
+    moving: NDArray[np.uint8] | NDArray[np.uint16],
+    chosen: NDArray[np.int64],
+    shift: Float64,
+) -> tuple[TileFit, Float32]:
+    """Fit ``moving(x + shift) = a * (reference - d . gradient) + b + plane`` in each tile.
 
-    `moved` is weighted and loses its mean in place.
+    Gives the tiles as well, (n, side, width), weighted and without their mean.
     """
-    pixels, weight = reference.n_pixels[chosen], reference.weight[chosen]
-    moved *= weight
-    mean = np.einsum("np,np->n", moved, weight).astype(np.float64) / reference.weight_energy[chosen]
-    moved -= mean[:, None].astype(np.float32) * weight
+    whole = np.rint(shift).astype(np.int64)
+    corner = reference.tile_origin_yx_px[chosen] + whole
+    side = reference.tile_px
+    # a solution that ran away may ask for what lies outside the field
+    corner = np.clip(corner, KERNEL_RADIUS_PX, np.array(moving.shape) - side - KERNEL_RADIUS_PX)
+    taps_y, taps_x = (gaussian_taps(float(f)).astype(np.float32) for f in shift - whole)
+    centred, sums = np.empty((len(chosen), *reference.weight.shape[1:]), np.float32), np.empty((len(chosen), 5))
+    project_tiles(moving, corner, chosen, taps_y, taps_x, reference.weight, reference.patterns, centred, sums)
     energy = np.maximum(reference.pattern_energy[chosen], 1e-12)
-    along = np.einsum("nkp,np->nk", patterns, moved).astype(np.float64)
-    total = np.einsum("np,np->n", moved, moved).astype(np.float64)
-    along_pattern, along_steepest = along[:, 0], along[:, 1:]
+    along_pattern, along_steepest, total = sums[:, 1], sums[:, 2:4], sums[:, 4]
     gain = along_pattern / energy
     response = np.einsum("nij,nj->ni", reference.response_inverse[chosen], along_steepest)
     explained = along_pattern**2 / energy + np.einsum("ni,ni->n", along_steepest, response)
     # 1e-12 of the energy: exact copies have no residual, and need a finite weight
-    variance = np.maximum(total - explained, 1e-12 * np.maximum(total, 1.0)) / (pixels - 6)
+    variance = np.maximum(total - explained, 1e-12 * np.maximum(total, 1.0)) / (reference.n_pixels[chosen] - 6)
     # a tile whose pattern is absent or inverted says nothing about the shift
     found = along_pattern > 3 * np.sqrt(variance * energy)
     safe_gain = np.where(found, gain, 1.0)
     scale = np.where(found, variance / safe_gain**2, 1e12)
-    return TileFit(
+    fit = TileFit(
         displacement_px=np.where(found[:, None], -response / safe_gain[:, None], 0.0),
         covariance_px2=reference.unit_covariance_px2[chosen] * scale[:, None, None] + 1e-12 * np.eye(2),
         gain=gain,
-        offset=mean,
+        offset=sums[:, 0],
         correlation=along_pattern / np.sqrt(energy * np.maximum(total, 1e-12)),
         misfit=np.empty(0),
     )
+    return fit, centred
 
 
-def _with_structured_residual(fit: TileFit, *, pattern: Float32, centred: Float32, side: int) -> TileFit:
+def _with_structured_residual(
+    fit: TileFit, reference: TranslationReference, chosen: NDArray[np.int64], centred: Float32
+) -> TileFit:
     """Add the misfit, and count a residual that is no white noise for what it is.
 
     Averages over blocks let noise drop out: what is left relative to the fitted pattern is the misfit, which noise and
     fading leave small and a frame of another sharpness does not. Where blocks vary more than smoothed white noise
     would, as where half of an aggregate was eaten, the tile's displacement is less certain by that factor.
     """
-    block = 4 if side % 4 == 0 else 2
-    fitted = pattern * fit.gain[:, None].astype(np.float32)
-    residual = centred - fitted
-    energies = []
-    for part in (residual, fitted):
-        blocks = area_reduced(part.reshape(len(part) * side, side), block).reshape(len(part), -1)
-        energies.append(np.einsum("np,np->n", blocks, blocks).astype(np.float64))
-    own = np.einsum("np,np->n", residual, residual).astype(np.float64)
+    energies = np.empty((len(chosen), 3))
+    compare_tiles(centred, chosen, reference.patterns, fit.gain, energies)
+    own, left, fitted = energies.T
     # power at low frequency: of blocks, their energy times their area squared; of white noise after a Gaussian, its
     # variance times 4 pi sigma squared
-    excess = energies[0] * block**4 / np.maximum(own * 4 * np.pi * SMOOTHING_SIGMA_PX**2, 1e-30)
+    excess = left * BLOCK_PX**4 / np.maximum(own * 4 * np.pi * SMOOTHING_SIGMA_PX**2, 1e-30)
     return replace(
         fit,
         covariance_px2=fit.covariance_px2 * np.maximum(excess, 1.0)[:, None, None],
-        misfit=energies[0] / np.maximum(energies[1], 1e-30),
+        misfit=left / np.maximum(fitted, 1e-30),
     )
