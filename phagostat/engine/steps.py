@@ -127,7 +127,7 @@ ANALYSIS_STEPS: tuple[Step, ...] = (
     ),
     Step(
         "measures",
-        5,
+        6,
         Scope.FRAME,
         needs=("reference",),
         settings=_measure_settings,
