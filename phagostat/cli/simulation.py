@@ -35,6 +35,8 @@ def simulate(path: Path, size: int, compression: str, force: bool, quiet: bool, 
     from phagostat import terminal
     from phagostat.simulate.movie import simulate as make
 
+    if options["mode"] == "semi" and options["data"] is None:
+        raise click.UsageError("--mode semi needs the folder of real images: --data FOLDER")
     if path.exists() and not force:
         raise SourceError("a file stands there already", where=path, remedy="choose another name, or add --force")
     with _set_aside(path), terminal.ProgressLine(path.name, quiet=quiet, check=check_stop) as progress:

@@ -259,6 +259,8 @@ def test_a_simulation_that_fails_leaves_the_one_that_was_there(call, tmp_path):
     assert call(*arguments).code == 0
     before = snapshot(tmp_path)
     assert call(*arguments, "--force", "--mode", "semi", "--data", tmp_path / "none").code == 2
+    unsaid = call(*arguments, "--force", "--mode", "semi")
+    assert (unsaid.code, "--data" in unsaid.err) == (2, True)
     assert snapshot(tmp_path) == before
 
 
