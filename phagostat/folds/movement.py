@@ -170,7 +170,8 @@ def _shapes(
         first, last = int(times[0]), int(times[-1])
         # far away from the first on, while more and more goes from its place: another one that happens to lie there
         far = np.hypot(*by[times, i].T) > limits.far_um
-        if far.any() and dark[times, i][far].min() < 0.6 * dark[times, i].max():
+        part = far & (in_one[times, i] == 0)
+        if part.any() and dark[times, i][part].min() < 0.6 * dark[times, i].max():
             continue
         # dim in its place before it is gone from there: eaten, whatever shows elsewhere
         dims = (dimmed[before:first, i] >= 0.5 * above[before:first, i]) & (above[before:first, i] > 0)
@@ -240,7 +241,7 @@ def is_quenched(age_min: Floats, light: Floats, share: Floats, area_um2: float, 
     """
     y = np.log(np.maximum(light, 0.05))
     small = 0.01 / max(area_um2, 0.1)
-    common = 0.02 + small + 0.15 * (1 - float(np.median(share)))
+    common = 0.02 + small + 0.3 * (1 - float(np.median(share)))
     scatter = 0.015 + 2 * small + 0.1 * (1 - share)
     covariance = np.diag(scatter**2) + common**2
     inverse = np.linalg.inv(covariance)
