@@ -23,7 +23,8 @@ from phagostat.store.digests import bytes_digest
 from phagostat.store.files import storage_error
 
 STALE_AFTER_S = 120.0
-"""A holder on another machine that has not renewed its lease for so long counts as dead."""
+"""A holder whose process cannot be looked at (on another machine, in another container, from before a restart) and that
+has not renewed its lease for so long counts as dead."""
 HEARTBEAT_S = 20.0
 """How often a lease is renewed."""
 ATTEMPTS = 100
@@ -47,8 +48,8 @@ class Holder:
 
     def alive(self, lease: Path) -> bool:
         """Whether the holder may still be at work."""
-        if self.host == platform.node():
-            return self.boot == _boot() and _process_start(self.pid) == self.started
+        if (self.host, self.boot) == (platform.node(), _boot()):
+            return _process_start(self.pid) == self.started
         return _age_s(lease) < STALE_AFTER_S
 
 
@@ -207,8 +208,10 @@ def _holder(content: bytes) -> Holder | None:
 
 
 def _boot() -> str:
+    """Where a process number means the same: since this start of the machine, in this container's name space."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        start = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        return f"{start} {Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         return ""
 

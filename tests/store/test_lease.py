@@ -87,11 +87,23 @@ def test_a_process_number_that_was_given_away_again_is_told_by_its_start(path):
         assert read_holder(path) == lease.holder
 
 
-def test_a_holder_from_before_a_reboot_is_dead(path):
+@pytest.mark.parametrize(("age_s", "alive"), [(0.0, True), (STALE_AFTER_S + 5, False)])
+def test_a_process_of_another_boot_or_container_lives_by_its_heartbeat(path, age_s, alive):
+    """It may be one from before a restart, or of another machine or container of the same name: who knows."""
     path.parent.mkdir()
-    write(path, replace(Holder.this_process(), token="other", boot="another boot"))
-    with hold_lease(path):
-        pass
+    write(path, replace(Holder.this_process(), token="other", boot="another boot", pid=2**22 + 1))
+    os.utime(path, (time.time() - age_s, time.time() - age_s))
+    if alive:
+        with pytest.raises(LeaseError, match="another run is at work"), hold_lease(path):
+            pytest.fail("two drivers at once")
+    else:
+        with hold_lease(path):
+            pass
+
+
+@pytest.mark.skipif(not Path("/proc/self/ns/pid").exists(), reason="needs /proc")
+def test_process_numbers_are_compared_within_one_name_space_of_them_alone():
+    assert str(Path("/proc/self/ns/pid").readlink()) in Holder.this_process().boot
 
 
 @pytest.mark.parametrize(("age_s", "alive"), [(0.0, True), (STALE_AFTER_S / 2, True), (STALE_AFTER_S + 5, False)])
