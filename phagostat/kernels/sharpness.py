@@ -197,13 +197,14 @@ def _band_ratio(
     structured = coarse_energy > floor
     if np.count_nonzero(structured) < min_windows:
         return _none("nothing stands out of the noise", noise_counts)
-    strong = max(floor, 0.05 * float(np.quantile(coarse_energy[structured], 0.9)))
+    fine_energy, coarse_energy = fine_energy[structured], coarse_energy[structured]
+    strong = max(floor, 0.05 * float(np.quantile(coarse_energy, 0.9)))
     used = coarse_energy > 0.2 * strong
-    used &= structured
-    ratios = fine_energy[used] / coarse_energy[used]
-    weights = np.minimum(coarse_energy[used] / strong, 1.0)
-    order = np.argsort(ratios, kind="stable")
+    coarse_energy = coarse_energy[used]
+    ratios = fine_energy[used] / coarse_energy
+    weights = np.minimum(coarse_energy / strong, 1.0)
+    order = np.argsort(ratios)  # which of equal ones comes first does not matter
     cumulative = np.cumsum(weights[order])
     value = float(ratios[order[np.searchsorted(cumulative, quantile * cumulative[-1])]])
-    scale = float(np.sqrt(np.average(coarse_energy[used], weights=weights)))
-    return Sharpness(value, int(np.count_nonzero(used)), scale, noise_counts)
+    scale = float(np.sqrt(np.average(coarse_energy, weights=weights)))
+    return Sharpness(value, coarse_energy.size, scale, noise_counts)
