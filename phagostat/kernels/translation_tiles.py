@@ -10,6 +10,7 @@ not count. The last hundredths come from small blocks (:mod:`phagostat.kernels.t
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,7 @@ from phagostat.kernels.translation_filters import (
 )
 from phagostat.kernels.translation_loops import BLOCK_PX, compare_tiles, cut_reduced, find_templates, project_tiles
 from phagostat.kernels.translation_reference import TranslationReference, vote_reduction
-from phagostat.model.records import TranslationEstimate
+from phagostat.model.records import NAN, TranslationEstimate
 
 TOO_FEW_TILES = "too_few_tiles"
 """In the evidence of a refusal: 1 where too few tiles are left to agree, so that another channel may know more."""
@@ -75,6 +76,7 @@ def translation_by_tiles(
     max_standard_error_px: float = 0.1,
     max_misfit: float = 0.25,
     reduced: NDArray[np.uint8] | NDArray[np.uint16] | None = None,
+    start_yx_px: tuple[float, float] | None = None,
 ) -> TranslationEstimate:
     """Estimate a translation by the votes of many small tiles.
 
@@ -103,6 +105,9 @@ def translation_by_tiles(
     reduced
         The frame averaged over squares of a few pixels (as on the analysis grid), if that is at hand: it saves a pass
         over the frame.
+    start_yx_px
+        Where the shift may be, to within a few pixels: tried first, without a search, and searched for as ever where
+        that is refused. Saves half of the time. With it the estimate is no longer a function of the two frames alone.
 
     Returns
     -------
@@ -128,6 +133,20 @@ def translation_by_tiles(
     if reference.n_tiles == 0:
         reason = "the reference has no structure to register"
         return TranslationEstimate.failure(reason, method=name, **{TOO_FEW_TILES: 1.0})
+    verdict = partial(
+        _verdict,
+        search_radius_px=search_radius_px,
+        min_evidence_nats=min_evidence_nats,
+        max_standard_error_px=max_standard_error_px,
+        max_misfit=max_misfit,
+    )
+    if start_yx_px is not None:
+        near = CoarsePeak((float(start_yx_px[0]), float(start_yx_px[1])), NAN, NAN)
+        solution = _solve(reference, moving, near, max_tiles=max_tiles, max_misfit=max_misfit)
+        if solution is not None:
+            estimate = verdict(solution, near)
+            if estimate.ok:
+                return estimate
     coarse = coarse_frame(
         moving,
         reduction=reference.coarse.reduction,
@@ -153,13 +172,7 @@ def translation_by_tiles(
             break
     if best is None:
         return TranslationEstimate.failure("no tiles agree on a shift", method=name, **{TOO_FEW_TILES: 1.0})
-    return _verdict(
-        *best,
-        search_radius_px=search_radius_px,
-        min_evidence_nats=min_evidence_nats,
-        max_standard_error_px=max_standard_error_px,
-        max_misfit=max_misfit,
-    )
+    return verdict(*best)
 
 
 def _verdict(

@@ -254,6 +254,20 @@ def test_arguments_are_checked(scene, reference):
         prepare_reference(moving[:50, :50])
 
 
+@pytest.mark.parametrize("start", [(31.0, -18.0), (33.4, -15.1), (28.0, -20.0), (-40.0, 90.0), (400.0, -400.0)])
+def test_a_hint_changes_the_way_and_not_the_answer(scene, reference, start):
+    """Near or far off, even out of the field: the same shift to a small part of its standard error."""
+    moving = frame_of(scene, (31.2, -17.7), seed=8)
+    plain, hinted = (estimate_translation(reference, moving, **o) for o in ({}, {"start_yx_px": start}))
+    difference = np.subtract(plain.shift_yx_px, hinted.shift_yx_px)
+    assert (np.abs(difference) < 0.2 * np.array(plain.standard_error_yx_px)).all()
+
+
+def test_a_hint_saves_no_impossible_pair(scene, reference):
+    other = frame_of(blob_scene(scene.shape, n_aggregates=24, seed=99), seed=8)
+    assert not estimate_translation(reference, other, start_yx_px=(3.0, 2.0)).ok
+
+
 # ------------------------------------------------------------------------------------------------- methods to compare
 
 
