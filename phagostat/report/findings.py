@@ -45,7 +45,7 @@ class Omission:
 
 def findings(output: FinishedOutput, run: RunSummary) -> list[Finding]:
     """What to know before the figures, the weightiest first."""
-    found = [*_of_scenes(run), *_of_frames(run), *_of_measures(output, run), *_of_metadata(output)]
+    found = [*_of_scenes(run), *_of_frames(run), *_of_measures(output, run), *_of_metadata(output, run)]
     order = {"serious": 0, "caution": 1, "note": 2}
     return sorted(found, key=lambda finding: order[finding.weight])
 
@@ -242,7 +242,7 @@ def _eaten_until(scene: SceneSummary) -> float:
     return scene.eaten_until_min
 
 
-def _of_metadata(output: FinishedOutput) -> Iterator[Finding]:
+def _of_metadata(output: FinishedOutput, run: RunSummary) -> Iterator[Finding]:
     given: Mapping[str, Any] = output.manifest.settings.get("acquisition", {})
     by_hand = [
         f"{title} {given[name]:g} {unit}"
@@ -257,6 +257,13 @@ def _of_metadata(output: FinishedOutput) -> Iterator[Finding]:
             "note",
             "Given by hand, not by the file",
             f"{'; '.join(by_hand)}. All areas, or all times, rest on {'them' if len(by_hand) > 1 else 'it'}.",
+        )
+    n = sum(scene.n_without_time for scene in run.scenes) if run.has_times else 0
+    if n:
+        yield Finding(
+            "caution",
+            f"The time of {n} used frame{'s' if n > 1 else ''} is not known",
+            "The file has none for them. They are measured, and are in the tables and the movies, but in no curve.",
         )
     if output.manifest.acquisition.get("times_origin") == TimesOrigin.NONE.value:
         yield Finding(

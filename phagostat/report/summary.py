@@ -165,6 +165,11 @@ class SceneSummary:
         return sum(frame.state == "missing" for frame in self.frames)
 
     @property
+    def n_without_time(self) -> int:
+        """Number of used frames whose time is not known."""
+        return sum(frame.usable and not math.isfinite(frame.time_s) for frame in self.frames)
+
+    @property
     def unused_fraction(self) -> float:
         """Share of the acquired frames that are not used; NaN without any."""
         acquired = self.n_frames - self.n_missing

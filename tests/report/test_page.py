@@ -213,6 +213,13 @@ def test_gaps_do_not_pull_the_common_time_to_the_beginning(tmp_path: Path) -> No
     assert float(figure.group(1)) == pytest.approx(14.25, abs=0.5)
 
 
+def test_frames_without_a_time_are_said_to_be_in_no_curve(tmp_path: Path) -> None:
+    times = [None if frame in (3, 5) else 120.0 * frame for frame in range(8)]
+    words = report_of(tmp_path / "movie", [WrittenScene(8, "s", states={5: "blurred"}, frames={"time_s": times})]).words
+    assert "The time of 1 used frame is not known" in words
+    assert "is not known" not in report_of(tmp_path / "whole", [WrittenScene(8, "s", states={5: "blurred"})]).words
+
+
 def test_long_lists_of_scenes_are_cut(tmp_path: Path) -> None:
     scenes = [WrittenScene(4, f"s{i}", states={1: "missing"} if i == 0 else {}) for i in range(30)]
     words = report_of(tmp_path / "movie", scenes).words
