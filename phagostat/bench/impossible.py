@@ -22,6 +22,7 @@ from phagostat.simulate.scene import SceneSimulation
 from phagostat.simulate.spec import SimulationSpec
 
 _N_SIMULATED = 4
+_N_COMPARED = 2
 _PICTURE = -1  # its number among the fields
 _SMALLEST_SIDE_PX = 128
 _PICTURE_NOISE_COUNTS = 1.5
@@ -153,7 +154,7 @@ def run_impossible(plan: Plan, report: Report) -> Figures:
     Notes
     -----
     Fields are the reference picture and four simulated ones, of the full side, half and a quarter of it. Methods to
-    compare with meet pairs of the first field at half the side and less.
+    compare with meet a pair of each kind of the first two fields at the smallest side.
     """
     sides = [side for by in (1, 2, 4) if (side := plan.side_px // by) >= _SMALLEST_SIDE_PX]
     fields = [*([] if plan.reference is None else [_PICTURE]), *range(_N_SIMULATED)]
@@ -198,8 +199,7 @@ def _places(plan: Plan, sides: list[int], fields: list[int]) -> tuple[list[Place
     if len(places) > plan.n and repeats == 1:
         chosen = plan.random("impossible").permutation(len(places))[: plan.n]
         places = [places[i] for i in sorted(chosen)]
-    smaller = sides[1:] or sides
-    compared = [(side, fields[0], kind, 0) for side in smaller for kind in kinds][: plan.n_slow]
+    compared = [(sides[-1], field, kind, 0) for field in fields[:_N_COMPARED] for kind in kinds][: plan.n_slow]
     if plan.methods == (DEFAULT_METHOD,):
         compared = []
     return sorted({*places, *compared}, key=lambda place: (-place[0], *place[1:])), set(compared)

@@ -18,7 +18,7 @@ SUBPIXEL, WHOLE, NEW, OPENCV4 = "sub-pixel", "whole pixels", "new content", "Ope
 EXACT = (SUBPIXEL, WHOLE)
 OTHER = (NEW, OPENCV4)
 _WHOLE_EVERY = 5  # each fifth pair of the exact ones is shifted by whole pixels
-_OTHER_SHARE, _OTHER_SLOW_SHARE = 5, 10  # so many times fewer pairs with other borders and warps
+_OTHER_SHARE, _OTHER_SLOW_SHARE = 10, 10  # so many times fewer pairs with other borders and warps
 
 
 def run_shifts(plan: Plan, report: Report) -> Figures:
