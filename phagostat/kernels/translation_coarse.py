@@ -132,7 +132,9 @@ def _spread(high: Float32) -> float:
 
 def padded_shape(shape_yx: tuple[int, ...], radius_px: float) -> tuple[int, int]:
     """Choose the FFT's shape such that no shift within the radius wraps around."""
-    sides = [scipy.fft.next_fast_len(side + min(int(np.ceil(radius_px)) + 2, side), real=True) for side in shape_yx]
+    least = [side + min(int(np.ceil(radius_px)) + 2, side) for side in shape_yx]
+    # multiples of 16: 320 takes four fifths of the time of 308
+    sides = [16 * scipy.fft.next_fast_len(-(-side // 16), real=True) for side in least]
     return sides[0], sides[1]
 
 

@@ -41,6 +41,7 @@ _CUTOFF = 25.0
 _GROUP_CUTOFF = 25.0
 _ROUNDS = 12
 _SETTLED_PX = 2e-3
+_SETTLED_AT_ONCE_PX = 5e-4
 _LEAST_SHARE = 0.05
 # quantile of a block's mean square residual, of noise alone, relative to its expectation
 _CALM_QUANTILE = 0.15
@@ -156,7 +157,8 @@ def solve_blocks(sums: BlockSums, *, gain: float, expected: float) -> CommonSolu
             return None
         before = step
         local, step, bread, scores = solved
-        if count > 1 and np.abs((step - before)[:2]).max() < _SETTLED_PX * gain:
+        change = np.abs((step - before)[:2]).max() / gain
+        if (count > 1 and change < _SETTLED_PX) or (count == 1 and change < _SETTLED_AT_ONCE_PX):
             break
     # white noise that was smoothed, under templates wider than the smoothing, counts as if it was still white
     implied = bread[:2, :2] * (expected * scale)
