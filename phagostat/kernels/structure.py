@@ -83,7 +83,7 @@ def _sum(
     block_px: int,
     sums: NDArray[np.uint64],
     squares: NDArray[np.uint64],
-) -> tuple[int, int, int, int]:
+) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64]:
     """Sums of values and of squared differences in blocks; of all values, their squares, products of neighbours.
 
     The last number is the first value and the last, together.
