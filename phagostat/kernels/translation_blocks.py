@@ -29,6 +29,7 @@ from phagostat.kernels.translation_filters import (
     cut_around,
     gaussian_taps,
     gradient,
+    middle,
     noise_gradient_energy,
     noise_sd,
     smooth,
@@ -223,8 +224,8 @@ def settle_by_blocks(
     known = max(float(reference.information.sum()), 1e-30)
     shift, solution = shift_yx_px, None
     # what is left is small beside the counts: each square has an offset of its own, this one is for the sums' sake
-    inner = patches[:, MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX]
-    offset = np.float32(np.median(inner) - gain * np.median(reference.pattern[chosen[few]]))
+    inner = patches[:, MARGIN_PX:-MARGIN_PX:4, MARGIN_PX:-MARGIN_PX:4]
+    offset = np.float32(middle(inner) - gain * middle(reference.pattern[chosen[few], ::4, ::4]))
     for _ in range(_PASSES):
         taps_y, taps_x = (
             gaussian_taps(float(f), sigma_px=_SIGMA_PX, radius_px=MARGIN_PX).astype(np.float32) for f in shift - whole

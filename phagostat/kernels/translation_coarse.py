@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from phagostat.kernels.translation_filters import Float32, Float64, middle
 from phagostat.kernels.translation_loops import correlate_overlaps, sum_areas
-
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
 
 _LEAST_VARIANCE = 1e-6
 _LEAST_STRUCTURE = 2e-6  # of the brightest pixel: the rounding of single precision is no structure
@@ -126,7 +123,7 @@ def _spread(high: Float32) -> float:
     """Robust sd of a high-passed image; of its few bright pixels where the rest is flat."""
     every = 1 if high.size < 40_000 else 3
     sample = np.abs(high[::every, ::every])
-    spread = 1.4826 * _middle(sample)
+    spread = 1.4826 * middle(sample)
     return spread if spread > 0 else 0.1 * float(high.std())
 
 
@@ -178,8 +175,8 @@ def coarse_peaks(
     n = (height - np.abs(shifts_y))[:, None] * (width - np.abs(shifts_x))[None, :]
     score = correlation * np.sqrt(n / (height * width))
     sample = score[::2, ::2]
-    middle = _middle(sample)
-    sigma = 1.4826 * _middle(np.abs(sample - middle)) + 1e-12
+    usual = middle(sample)
+    sigma = 1.4826 * middle(np.abs(sample - usual)) + 1e-12
     peaks = []
     open_score = score.copy()
     for _ in range(n_peaks):
@@ -192,17 +189,11 @@ def coarse_peaks(
             CoarsePeak(
                 (float(shift[0]), float(shift[1])),
                 float(correlation[row, column]),
-                float((score[row, column] - middle) / sigma),
+                float((score[row, column] - usual) / sigma),
             )
         )
         open_score[max(0, row - 2) : row + 3, max(0, column - 2) : column + 3] = -np.inf
     return peaks
-
-
-def _middle(values: NDArray[np.floating[Any]]) -> float:
-    """Upper median."""
-    flat = values.ravel()
-    return float(np.partition(flat, len(flat) // 2)[len(flat) // 2])
 
 
 def _parabola(line: Float64, peak: int) -> float:
@@ -211,4 +202,4 @@ def _parabola(line: Float64, peak: int) -> float:
         return 0.0
     before, at, after = line[peak - 1 : peak + 2]
     curvature = before - 2 * at + after
-    return float(np.clip(0.5 * (before - after) / curvature, -0.5, 0.5)) if curvature < 0 else 0.0
+    return min(max(float(0.5 * (before - after) / curvature), -0.5), 0.5) if curvature < 0 else 0.0

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from phagostat.kernels.translation_filters import Float64
+from phagostat.kernels.translation_filters import Float64, middle
 from phagostat.kernels.translation_loops import weigh_tiles
 
 _CHANCE_AREA_PX2 = 28.0
@@ -82,11 +82,6 @@ def _squared_length(vector: Float64, precision: Float64) -> Float64:
     return np.asarray(length)
 
 
-def _median(values: Float64) -> float:
-    """Upper median: a hundred values are sorted faster than numpy checks them for NaN."""
-    return float(np.sort(values)[len(values) // 2])
-
-
 def sandwich_covariance(fit: TileFit, weight: Float64, scatter: float) -> Float64 | None:
     """Covariance of the shift from the scatter of the tiles.
 
@@ -113,7 +108,7 @@ def _evidence(fit: TileFit, scatter: float, *, n_tiles: int) -> float:
     # one frame has one gain, chance partners have any: normal densities of its logarithm around the median; in half of
     # the true tiles it may be any too, where something was eaten next to what the tile follows
     depth = np.log(np.maximum(fit.gain, 1e-12))
-    depth -= _median(depth)
+    depth -= middle(depth)
     equal = np.exp(-(depth**2) * (_GAIN_SPREAD**-2 - 1) / 2) / _GAIN_SPREAD
     ratio[: len(root)] = near * (0.5 + 0.5 * equal)
     shares = np.linspace(0.02, 0.98, 49)

@@ -74,6 +74,12 @@ def area_reduced(image: Float32, factor: int) -> Float32:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.float32)
 
 
+def middle(values: NDArray[np.floating[Any]], *, share: float = 0.5) -> float:
+    """Give the value that this share of all others lies below: the upper median, without numpy's search for NaN."""
+    place = int(share * values.size)
+    return float(np.partition(values, place, axis=None)[place])
+
+
 def noise_sd(image: Float32, *, every: int = 1) -> float:
     """Sd of the camera noise of the background: the median of a mask's response that structure hardly has [1]_.
 
@@ -85,8 +91,7 @@ def noise_sd(image: Float32, *, every: int = 1) -> float:
        :DOI:`10.1006/cviu.1996.0060`
     """
     response = cv2.filter2D(image, cv2.CV_32F, _LAPLACIAN, borderType=cv2.BORDER_REFLECT_101)
-    size = np.abs(response[::every, ::every]).ravel()
-    return float(np.partition(size, len(size) // 2)[len(size) // 2]) / 0.6745 / 6.0
+    return middle(np.abs(response[::every, ::every])) / 0.6745 / 6.0
 
 
 def noise_gradient_energy(noise_sd_counts: float, sigma_px: float) -> float:

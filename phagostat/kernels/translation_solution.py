@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phagostat.kernels.translation_filters import TEMPLATE_SIGMA_PX, Float32, Float64
+from phagostat.kernels.translation_filters import TEMPLATE_SIGMA_PX, Float32, Float64, middle
 from phagostat.kernels.translation_loops import BLOCK_PX, SQUARE_PX
 from phagostat.kernels.translation_sums import (
     eliminate_own,
@@ -168,7 +168,7 @@ def solve_blocks(sums: BlockSums, *, gain: float, expected: float) -> CommonSolu
         displacement_px=-step[:2] / gain,
         covariance_px2=np.asarray((implied + pull @ pull.T * (n / (n - 1))) / 2 / gain**2),
         information=float((sums.information * weight).sum()),
-        gain=gain + float(np.median(local[strong, _GAIN])),
+        gain=gain + middle(local[strong, _GAIN]),
     )
 
 

@@ -31,6 +31,7 @@ from phagostat.kernels.translation_filters import (
     Float32,
     Float64,
     gaussian_taps,
+    middle,
 )
 from phagostat.kernels.translation_loops import BLOCK_PX, compare_tiles, cut_reduced, find_templates, project_tiles
 from phagostat.kernels.translation_reference import TranslationReference, vote_reduction
@@ -254,11 +255,11 @@ def _solve(
     covariance = sandwich_covariance(fit, weight, scatter)
     if covariance is None:
         return None
-    gain = float(np.median(fit.gain[weight > 0.1])) if (weight > 0.1).any() else 0.0
+    gain = middle(fit.gain[weight > 0.1]) if (weight > 0.1).any() else 0.0
     inlier = weight > 0.1
     if np.count_nonzero(inlier) < 2:
         return None
-    misfit = float(np.quantile(fit.misfit[inlier], 0.25))
+    misfit = middle(fit.misfit[inlier], share=0.25)
     # a frame that will be refused is not worth the last hundredths
     blocks = None
     if misfit <= max_misfit:
@@ -271,9 +272,9 @@ def _solve(
         evidence_nats=evidence,
         n_tiles=len(chosen),
         n_inliers=int(inlier.sum()),
-        correlation=float(np.median(fit.correlation[inlier])),
-        gain=float(np.median(fit.gain[inlier])),
-        offset=float(np.median(fit.offset[inlier])),
+        correlation=middle(fit.correlation[inlier]),
+        gain=middle(fit.gain[inlier]),
+        offset=middle(fit.offset[inlier]),
         scatter_px=scatter,
         misfit=misfit,
         n_iterations=n_iterations,
