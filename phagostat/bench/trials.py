@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,8 @@ class Trial:
         Whether it raised instead.
     wall_s, cpu_s
         Time of the call.
+    evidence
+        What the method said of how it came to its answer.
     """
 
     method: str
@@ -56,6 +58,7 @@ class Trial:
     crashed: bool
     wall_s: float
     cpu_s: float
+    evidence: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def accepted(self) -> bool:
@@ -75,7 +78,7 @@ def attempt(
     """Let a method estimate a shift; whatever it raises is recorded as a failure of that pair."""
     wall, cpu = time.perf_counter(), time.process_time()
     found = error = (_NAN, _NAN)
-    crashed = False
+    crashed, evidence = False, dict[str, float]()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what a library mutters is neither a result nor a failure
@@ -85,13 +88,15 @@ def attempt(
         crashed = True
     else:
         found, error, reason = estimate.shift_yx_px, estimate.standard_error_yx_px, estimate.reason
+        evidence = estimate.evidence
         if reason is None and not np.isfinite(found).all():
             reason = "an estimate without a reason is not finite"
             crashed = True
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     return Trial(
-        method, case, index, int(moving.shape[0]), true_yx_px, found, error, bound_yx_px, reason, crashed, wall, cpu
-    )
+        method, case, index, int(moving.shape[0]), true_yx_px, found, error, bound_yx_px, reason, crashed, wall, cpu,
+        evidence,
+    )  # fmt: skip
 
 
 def of(trials: Iterable[Trial], **wanted: object) -> list[Trial]:
@@ -217,4 +222,5 @@ def as_row(trial: Trial) -> Mapping[str, Any]:
         "crashed": trial.crashed,
         "wall_s": trial.wall_s,
         "cpu_s": trial.cpu_s,
+        "evidence": dict(trial.evidence),
     }
