@@ -233,6 +233,8 @@ EATEN_COLUMNS = (
     Column("area_left_um2", _FLOAT, "um2", "what is left of them"),
     Column("eaten_area_um2", _FLOAT, "um2", "reference area minus what is left, without what was washed away; not "
            "clipped, so that noise around zero stays around zero"),
+    Column("eaten_area_se_um2", _FLOAT, "um2", "its standard error: of areas, of when losses began, of what became of "
+           "aggregates; errors of neighbouring frames are alike"),
     Column("eaten_area_isotonic_um2", _FLOAT, "um2", "the never decreasing series nearest to it"),
     Column("washed_away_area_um2", _FLOAT, "um2", "what was washed away and not eaten"),
     Column("eaten_fraction", _FLOAT, "", "share of the reference area in view that was eaten"),

@@ -207,7 +207,7 @@ ANALYSIS_STEPS: tuple[Step, ...] = (
     *(
         Step(
             name,
-            7,
+            8,
             Scope.MOVIE,
             needs=("reference", "aggregates", "territories", "overlaps", "usable"),
             settings=lambda _: ("ledger",),

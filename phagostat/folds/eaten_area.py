@@ -13,6 +13,10 @@ from phagostat.folds.ledger import LedgerState
 
 Floats = NDArray[np.float64]
 
+# Standard errors as shares of areas: of what is in the course of being eaten, of what changed since the last used
+# frame, of what was washed away or moved, and of the whole sum.
+_COURSE, _CHANGE, _FATE, _COMMON = 0.34, 1.0, 0.16, 0.065
+
 
 @dataclass(frozen=True)
 class EatenArea:
@@ -29,6 +33,8 @@ class EatenArea:
     eaten_area_um2
         Reference area minus that, without what was washed away; not clipped, so that noise around zero stays around
         zero.
+    eaten_area_se_um2
+        Standard error of the eaten area; see :func:`standard_error`.
     eaten_area_isotonic_um2
         The never decreasing series nearest to it in the least-squares sense.
     detached_area_um2
@@ -45,6 +51,7 @@ class EatenArea:
     count: NDArray[np.int64]
     total_area_um2: Floats
     eaten_area_um2: Floats
+    eaten_area_se_um2: Floats
     eaten_area_isotonic_um2: Floats
     detached_area_um2: Floats
     eaten_fraction: Floats
@@ -101,12 +108,44 @@ def eaten_area(state: LedgerState, fates: Fates, *, min_area_um2: float = 0.0) -
         np.asarray(((fates.area_um2 > min_area_um2) & counted).sum(axis=1), np.int64),
         np.where(counted, fates.area_um2, 0.0).sum(axis=1),
         total,
+        standard_error(eaten, washed, np.where(counted, fates.elsewhere_um2, 0.0), whole),
         never_decreasing(total),
         washed.sum(axis=1),
         np.divide(eaten_in_view, seen, out=np.full(len(total), np.nan), where=seen > 0),
         seen / everything,
         np.array([entry.appeared for entry in state.entries if entry.used], np.int64),
     )
+
+
+def standard_error(eaten_um2: Floats, washed_um2: Floats, elsewhere_um2: Floats, whole_um2: Floats) -> Floats:
+    """How far the eaten area may be from the truth, as one standard deviation.
+
+    Parameters
+    ----------
+    eaten_um2, washed_um2, elsewhere_um2 : (u, n) float64
+        What was eaten of each reference aggregate, washed away, and moved to other places.
+    whole_um2 : (n,) float64
+        Their areas in the reference frame.
+
+    Returns
+    -------
+    (u,) float64
+        In um2.
+
+    Notes
+    -----
+    Noise of pixels is the smallest part of it. What counts is how much of an aggregate in the course of a meal is gone
+    (a third of that), when a loss began (all of what changed since the last used frame), whether what was moved or
+    washed away was so (a sixth of it), and one error common to all areas, of the threshold and the focus (a fifteenth
+    of the sum). The shares are fitted to the errors on 87 simulated scenes of all presets and modes. On 18 others the
+    errors were within one standard error in 78 % and within two in 90 % of the frames, which are not independent: an
+    error lasts. For the preset ``hard`` it is too small (57 % and 82 %).
+    """
+    course = np.where((eaten_um2 > 0.05 * whole_um2) & (eaten_um2 < 0.95 * whole_um2), eaten_um2, 0.0)
+    change = np.diff(eaten_um2, axis=0, prepend=eaten_um2[:1])
+    parts = ((_COURSE, course), (_CHANGE, change), (_FATE, washed_um2), (_FATE, elsewhere_um2))
+    variance = sum((share * part) ** 2 for share, part in parts)
+    return np.asarray(np.sqrt(np.sum(variance, axis=1) + (_COMMON * eaten_um2.sum(axis=1)) ** 2), np.float64)
 
 
 def never_decreasing(values: Floats) -> Floats:

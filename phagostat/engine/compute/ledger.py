@@ -31,6 +31,7 @@ def sum_up(context: TaskContext, present: Present, frames_final: int) -> Result:
         "reference_aggregates_left": found.count.astype(np.int32),
         "area_left_um2": found.total_area_um2,
         "eaten_area_um2": found.eaten_area_um2,
+        "eaten_area_se_um2": found.eaten_area_se_um2,
         "eaten_area_isotonic_um2": found.eaten_area_isotonic_um2,
         "washed_away_area_um2": found.detached_area_um2,
         "eaten_fraction": found.eaten_fraction,
