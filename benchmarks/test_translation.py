@@ -12,7 +12,7 @@ import pytest
 from phagostat.kernels.translation import estimate_translation, prepare_reference
 
 SHIFT = (33.25, -71.5)
-ROUNDS = {"tiles": 30, "phase": 3, "cecc": 1}
+ROUNDS = {"tiles": 30, "glass": 5, "phase": 3, "sift": 1, "ecc": 1, "cecc": 1}
 
 
 def pair(side, *, seed=0):
@@ -49,15 +49,22 @@ def one_thread():
     cv2.setNumThreads(before)
 
 
-@pytest.mark.parametrize("method", ["tiles", "phase", "cecc"])
+@pytest.mark.parametrize("method", list(ROUNDS))
 def test_estimate(benchmark, frames, method):
     reference, moving = prepare_reference(frames[0]), frames[1]
     benchmark.group = f"estimate_translation {moving.shape[0]} x {moving.shape[1]} uint16"
     estimate = benchmark.pedantic(
-        estimate_translation, (reference, moving), {"method": method}, rounds=ROUNDS[method], warmup_rounds=0
+        estimate_translation, (reference, moving), {"method": method}, rounds=ROUNDS[method], warmup_rounds=1
     )
     benchmark.extra_info["error_px"] = np.abs(np.subtract(estimate.shift_yx_px, SHIFT)).tolist()
     benchmark.extra_info["refused_because"] = estimate.reason
+
+
+def test_estimate_where_a_hint_says(benchmark, frames):
+    reference, moving = prepare_reference(frames[0]), frames[1]
+    benchmark.group = f"estimate_translation {moving.shape[0]} x {moving.shape[1]} uint16"
+    hint = {"start_yx_px": (SHIFT[0] + 1.2, SHIFT[1] - 0.8)}
+    benchmark.pedantic(estimate_translation, (reference, moving), hint, rounds=ROUNDS["tiles"], warmup_rounds=1)
 
 
 def test_prepare(benchmark, frames):
