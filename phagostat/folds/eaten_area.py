@@ -137,9 +137,9 @@ def standard_error(eaten_um2: Floats, washed_um2: Floats, elsewhere_um2: Floats,
     Noise of pixels is the smallest part of it. What counts is how much of an aggregate in the course of a meal is gone
     (a third of that), when a loss began (all of what changed since the last used frame), whether what was moved or
     washed away was so (a sixth of it), and one error common to all areas, of the threshold and the focus (a fifteenth
-    of the sum). The shares are fitted to the errors on 87 simulated scenes of all presets and modes. On 18 others the
-    errors were within one standard error in 78 % and within two in 90 % of the frames, which are not independent: an
-    error lasts. For the preset ``hard`` it is too small (57 % and 82 %).
+    of the sum). The shares are fitted to the errors on 87 simulated scenes of all presets and modes. On 45 others the
+    errors were within one standard error in 69 % and within two in 85 % of the frames, which are not independent: an
+    error lasts. For synthetic scenes of the preset ``hard`` it is too small (about 57 % and 82 %).
     """
     course = np.where((eaten_um2 > 0.05 * whole_um2) & (eaten_um2 < 0.95 * whole_um2), eaten_um2, 0.0)
     change = np.diff(eaten_um2, axis=0, prepend=eaten_um2[:1])
