@@ -127,7 +127,7 @@ ANALYSIS_STEPS: tuple[Step, ...] = (
     ),
     Step(
         "measures",
-        6,
+        7,
         Scope.FRAME,
         needs=("reference",),
         settings=_measure_settings,
@@ -151,7 +151,7 @@ ANALYSIS_STEPS: tuple[Step, ...] = (
     ),
     Step(
         "territories",
-        4,
+        5,
         Scope.FRAME,
         needs=("reference", "threshold", "measures", "aggregates"),
         settings=lambda _: ("aggregates.min_area_um2", "aggregates.threshold_rule"),

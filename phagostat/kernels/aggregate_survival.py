@@ -33,7 +33,7 @@ _MOST_PIXELS = 20_000  # that the focus of a frame is told from
 _ROUNDS = 5
 _LOSSY = 0.85  # of which less than this share is left, the rest is looked for
 _DARK, _LIT = 0.8, 1.2  # of the threshold: from the one to the other a pixel counts in part
-_SAME = 0.95  # share of its light from which on a pixel is not dimmed
+_DIM, _SAME = 0.89, 0.95  # shares of its light between which a pixel is dimmed in part
 _LEAST_AREA_PX = 4.0  # smaller ones have no shape
 
 
@@ -264,11 +264,12 @@ def measure_survival(
     shown = total(reference.weight * seen) / np.maximum(area, 1e-9)
     table["seen_fraction"] = np.where(shown > 1 - 1e-9, 1.0, shown)
     table["left_px"] = left
-    above = (
-        np.where(ratio >= whole_ratio, 1.0, np.clip((now / reference.threshold_counts - 0.8) / 0.4, 0.0, 1.0)) * seen
-    )
+    # continuous in both: noise of what is hardly dimmer takes nothing
+    lit = np.clip((now / reference.threshold_counts - _DARK) / (_LIT - _DARK), 0.0, 1.0)
+    above = np.where(seen, np.maximum(lit, there), 0.0)
     table["above_px"] = total(reference.weight * above)
-    table["dimmed_px"] = total(reference.weight * above * np.clip((0.95 - ratio) / 0.06, 0.0, 1.0))
+    dimmed = np.clip((_SAME - ratio) / (_SAME - _DIM), 0.0, 1.0)
+    table["dimmed_px"] = total(reference.weight * above * dimmed)
     lossy = np.flatnonzero((left < _LOSSY * area) & (shown > 0.9) & (area >= _LEAST_AREA_PX))
     if lossy.size:
         come, peaks = light_that_came(
