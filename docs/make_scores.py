@@ -107,11 +107,11 @@ partly cancel: the scenes' errors are smaller.
 | kept for other reasons: focus, light of earlier meals | 0.013 | 0.005 | 0.051 | 0.029 |
 
 - **How large it was.** The outlines are those of a frame that is a little out of focus, over haze and uneven glow:
-  areas are 2 to 3 % too large in `default`, up to 8 % in `hard`. With the true areas, and the same pixels, this part falls by
-  half. A tilt of the glass explains little of it: with the true tilt taken out of the reference frame 0.75 instead of
-  0.69 of 16 synthetic scenes (`default`) were within 10 %, with the tilt that can be estimated 0.62, and real textures
-  are taken for tilt. So none is taken out. In `hard` uneven glow is taken for the lamp's loss as well, which makes the
-  threshold up to 18 % too low.
+  areas are 2 to 3 % too large in `default`, up to 8 % in `hard`. With the true areas, and the same pixels, this part
+  falls by half. A tilt of the glass explains little of it: with the true tilt taken out of the reference frame 0.75
+  instead of 0.69 of 16 synthetic scenes (`default`) were within 10 %, with the tilt that can be estimated 0.62, and
+  real textures are taken for tilt. So none is taken out. In `hard` uneven glow is taken for the lamp's loss as well,
+  which makes the threshold up to 18 % too low.
 - **When it went.** A bite glows on in its place with a half-life of one to four minutes. That it was taken is seen in
   the frame in which it dims, once the next frame shows it gone; in the last frame only what has just dimmed counts.
 - **Carried off in the last frames, or pushed.** What has moved a few um in the last one or two frames may be in a cell
