@@ -38,7 +38,8 @@ FRAME_COLUMNS = (
     Column("shift_error_y_px", _FLOAT, "px (native)", "standard error of the shift"),
     Column("shift_error_x_px", _FLOAT, "px (native)", "same, along x"),
     Column("shift_confidence", _FLOAT, "", "0 to 1, as the method defines it"),
-    Column("shift_method", _TEXT, "", "how the shift was estimated; none: it was not, and is taken as 0, since "
+    Column("shift_method", _TEXT, "", "how the shift was estimated (tiles: aggregates; glass: what is fixed in the cell channel, where too few "
+           "aggregates are left; reference: it is the reference); none: it was not, and is taken as 0, since "
            "there is no aggregate channel"),
     Column("sharpness", _FLOAT, "", "sharpness of the aggregate channel; compare within a scene"),
     Column("focus", _TEXT, "", "sharp, blurred, or unknown where sharpness cannot be told"),

@@ -43,6 +43,7 @@ TOO_FEW_TILES = "too_few_tiles"
 _AGREEMENT_PX = 1.5
 _STEP_SCATTER_PX = 0.03
 _FEWEST_TILES = 3
+_LEAST_UNCHANGED, _MOSTLY_CHANGED = 0.02, 0.1
 _PARTNER_CORRELATION = 0.3
 _CONVERGED_PX = 0.03
 
@@ -202,13 +203,16 @@ def _verdict(
         "unchanged": solution.unchanged,
     }
     reason = None
-    if solution.evidence_nats < min_evidence_nats or solution.n_inliers < _FEWEST_TILES:
+    # what the blocks do not find unchanged as well may be a few aggregates that meet others by chance, or a blur
+    enough_nats = min_evidence_nats * (1.0 if solution.unchanged > _LEAST_UNCHANGED else 2.0)
+    doubted = solution.unchanged < _MOSTLY_CHANGED and solution.evidence_nats < 4 * min_evidence_nats
+    if solution.evidence_nats < enough_nats or solution.n_inliers < _FEWEST_TILES:
         reason = f"too few tiles agree on a shift ({solution.n_inliers} of {solution.n_tiles})"
         evidence[TOO_FEW_TILES] = 1.0
     elif max(error_y, error_x) > max_standard_error_px:
         reason = f"the tiles scatter too much (standard error {max(error_y, error_x):.2f} px)"
         evidence[TOO_FEW_TILES] = 1.0
-    elif solution.misfit > max_misfit:
+    elif solution.misfit > max_misfit * (0.6 if doubted else 1.0):
         reason = f"the tiles look too different, as in a blurred frame (misfit {solution.misfit:.2f})"
     elif float(np.abs(solution.shift_yx_px).max()) > search_radius_px:
         reason = f"the shift lies outside the search radius of {search_radius_px:g} px"
