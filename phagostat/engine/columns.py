@@ -38,9 +38,9 @@ FRAME_COLUMNS = (
     Column("shift_error_y_px", _FLOAT, "px (native)", "standard error of the shift"),
     Column("shift_error_x_px", _FLOAT, "px (native)", "same, along x"),
     Column("shift_confidence", _FLOAT, "", "0 to 1, as the method defines it"),
-    Column("shift_method", _TEXT, "", "how the shift was estimated (tiles: aggregates; glass: what is fixed in the cell channel, where too few "
-           "aggregates are left; reference: it is the reference); none: it was not, and is taken as 0, since "
-           "there is no aggregate channel"),
+    Column("shift_method", _TEXT, "", "how the shift was estimated (tiles: aggregates; glass: what is fixed in the "
+           "cell channel, where too few aggregates are left; reference: it is the reference); none: it was not, and "
+           "is taken as 0, since there is no aggregate channel"),
     Column("sharpness", _FLOAT, "", "sharpness of the aggregate channel; compare within a scene"),
     Column("focus", _TEXT, "", "sharp, blurred, or unknown where sharpness cannot be told"),
     Column("usable", _BOOL, "", "whether later steps use the frame: registered and sharp (without an "
