@@ -139,7 +139,7 @@ def test_one_frame_and_two(analysed, n):
     output, _, page = analysed("--set", f"acquisition.min_frames={n}", frames=n)
     assert frames(output, "usable") == [True] * n
     assert frames(output, "aggregate_count") == [30] * n
-    assert f"{n} of {n} frames are used" in page
+    assert (f"{n} of {n} frames are used" if n > 1 else "1 of 1 frame is used") in page
     assert "nan" not in page.lower().split()
     assert "None" not in page.split()
 
