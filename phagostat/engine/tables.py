@@ -27,6 +27,7 @@ from phagostat.engine.totals import acquisition_totals, scene_totals
 from phagostat.engine.work import Job, json_number
 from phagostat.folds.blur import Focus
 from phagostat.folds.quality import QualityOptions, QualityRecord, fold, judge
+from phagostat.kernels.correction import valid_area
 from phagostat.model.errors import StoreError
 from phagostat.store.commits import WHOLE, CommitLog, Entry
 from phagostat.store.rows import read_row_file
@@ -139,6 +140,7 @@ def _frame_records(job: Job, log: CommitLog, folded: Mapping[Place, Folded], sce
                 "aggregates_verdict": _verdict(counted) if job.known.has_aggregates else NO_CHANNEL,
                 "reason": (measured.record.get("reason") if measured else None) or found.get("reason"),
                 "is_reference": frame == chosen,
+                **_valid_area(measured, about.shape_yx),
                 "focus": judged.get("focus"),
                 "usable": verdict is not None and verdict.verdict == "usable",
                 "focus_reason": judged.get("reason"),
@@ -146,6 +148,14 @@ def _frame_records(job: Job, log: CommitLog, folded: Mapping[Place, Folded], sce
             }
         )
     return records
+
+
+def _valid_area(measured: Entry | None, shape_yx: tuple[int, int]) -> dict[str, int]:
+    """What a frame with a shift shows of the reference's grid."""
+    if measured is None or measured.verdict != "ok" or measured.record["shift_method"] == ASSUMED:
+        return {}
+    valid = valid_area(shape_yx, shift_yx_px=(measured.record["shift_y_px"], measured.record["shift_x_px"]))
+    return {f"valid_{side}_px": getattr(valid, side) for side in ("top", "bottom", "left", "right")}
 
 
 def _quality_shift(record: Mapping[str, Any]) -> tuple[float, float] | None:

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import cv2
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from phagostat.kernels.correction import corrected_frame
 from phagostat.model.acquisition import ChannelRole
 from phagostat.report.finished import FinishedOutput, FrameFacts, SceneFacts, moved
 from phagostat.report.images import png_bytes
@@ -148,9 +148,7 @@ def _pictures(output: FinishedOutput, about: SceneFacts, frame: int) -> dict[str
     if shift_px is not None and facts.shift_yx_px is not None:
         if aggregate is not None:
             y, x = (component / output.reduction for component in facts.shift_yx_px)
-            warp = np.array([[1, 0, x], [0, 1, y]], np.float64)
-            how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-            found["registered_aggregate"] = cv2.warpAffine(aggregate, warp, aggregate.shape[::-1], flags=how)
+            found["registered_aggregate"], _ = corrected_frame(aggregate, shift_yx_px=(y, x))
         if labels is not None:
             found["labeled_aggregate"] = moved(labels, shift_px)
     return {name: picture for name, picture in found.items() if picture is not None}

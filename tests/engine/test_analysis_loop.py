@@ -26,7 +26,7 @@ from phagostat.store.integrity import differences, read_contents
 from phagostat.store.layout import Layout
 from phagostat.store.tables import read_table
 
-from .scenes import LENGTHS, PATH, Movie, everything
+from .scenes import LENGTHS, PATH, SIDE_PX, Movie, everything
 
 N_FRAMES = sum(LENGTHS)
 N_MEASURED = N_FRAMES - 3  # a blurred one, a black one and a missing one are not
@@ -81,6 +81,11 @@ def test_every_frame_is_in_the_tables_with_its_verdict(batch):
     for row in frames_of(batch):
         has_shift = row["verdict"] == "ok"
         assert np.isfinite(row["shift_y_px"]) == has_shift
+        assert (row["valid_top_px"] is not None) == has_shift
+        if has_shift:  # what stands at p in the reference stands at p + shift here
+            for first, stop, shift in (("top", "bottom", row["shift_y_px"]), ("left", "right", row["shift_x_px"])):
+                seen = [p for p in range(SIDE_PX) if 0 <= p + shift <= SIDE_PX - 1]
+                assert (row[f"valid_{first}_px"], row[f"valid_{stop}_px"]) == (seen[0], seen[-1] + 1)
         assert np.isfinite(row["shift_x_px"]) == has_shift
         assert has_shift or row["reason"]
 
