@@ -21,6 +21,8 @@ from phagostat.sources.czi_segments import SubBlock, read_bytes, read_into
 from phagostat.sources.protocol import Availability, Plane
 
 KIND: Final = "growing czi"
+CLOSING_SETTLES: Final = 5
+"""A file in which all planes are there is given so many times `settle_s` to be closed."""
 
 _Key = tuple[int, int, int]  # S, T and C index in the file
 
@@ -80,7 +82,7 @@ class GrowingCziSource:
     -----
     It ends in one of three ways, told by `ended`: ``"closed"``, the writer has closed the file (then
     :class:`~phagostat.sources.czi.CziSource` reads it, metadata included); ``"complete"``, every promised plane is
-    there; ``"idle"``.
+    there, and the file has not been touched for a while; ``"idle"``.
 
     One plane a scene, time point and channel is followed: Z stacks and mosaics are read when the file is closed.
     """
@@ -179,7 +181,7 @@ class GrowingCziSource:
         complete = {pair: tuple(sorted(found)) for pair, found in frames.items()}
         if self._is_closed(now):
             self.ended = "closed"
-        elif all(len(found) == self._promise.n_frames for found in complete.values()):
+        elif self._rested(now, CLOSING_SETTLES) and all(len(f) == self._promise.n_frames for f in complete.values()):
             self.ended = "complete"
         elif self._idle_s is not None and now - self._heard >= self._idle_s:
             self.ended = "idle"
@@ -213,9 +215,11 @@ class GrowingCziSource:
         status = os.stat(self._path)  # noqa: PTH116 - size and time of one moment
         if (status.st_size, status.st_mtime_ns) != self._shape[:2]:
             self._shape = status.st_size, status.st_mtime_ns, now
-        if now - self._shape[2] < self._settle_s:
-            return False
-        return is_closed(self._path, self._following.positions())
+        return self._rested(now, 1) and is_closed(self._path, self._following.positions())
+
+    def _rested(self, now: float, settles: int) -> bool:
+        """Whether the file has stayed as it is for so many times the time that bytes need to be believed."""
+        return now - self._shape[2] >= settles * self._settle_s
 
 
 def is_closed(path: str, positions: frozenset[int] = frozenset()) -> bool:

@@ -99,7 +99,7 @@ def test_a_growing_file_gives_what_the_closed_one_gives(tmp_path, how, compressi
         found = now
         assert_equal_planes(source, dict(availability.complete))
     assert source is not None
-    for _ in range(3):
+    for _ in range(4):
         clock.now += 2.0
         source.poll()
     assert source.ended == ("closed" if how == "prefix" else "complete")
@@ -149,6 +149,9 @@ def test_a_plane_taken_too_early_is_named(tmp_path):
     source = GrowingCziSource(path, promise=PROMISE, settle_s=1.0, clock=clock)
     source.poll()
     clock.now = 1.5
+    source.poll()
+    assert source.ended == "", "it may be about to be closed"
+    clock.now = 5.0
     source.poll()
     assert source.ended == "complete"
     grower.write(0, len(bytes_))
