@@ -8,7 +8,7 @@ import sys
 
 from phagostat.simulate import simulate
 
-WATCH = ("--workers", "0", "--settle-s", "0.3", "--poll-s", "0.05", "--idle-min", "2")
+WATCH = ("--workers", "0", "--settle-s", "1", "--poll-s", "0.05", "--idle-min", "2")
 KNOWN = ("--scenes", 1, "--frames", 4, "--pixel-size-um", 0.103, "--interval-s", 120, "--aggregates", 0, "--cells", 1)
 
 
