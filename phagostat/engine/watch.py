@@ -21,8 +21,9 @@ from phagostat.model.acquisition import Acquisition, TimesOrigin
 from phagostat.model.errors import SourceError
 from phagostat.settings import Settings
 from phagostat.sources import open_source
-from phagostat.sources.czi_growing import GrowingCziSource, Promise, is_closed
+from phagostat.sources.czi_growing import GrowingCziSource, Promise, closed_czi
 from phagostat.sources.protocol import Source
+from phagostat.store.lease import hold_lease
 
 CHANGED_UM = 1e-4
 """Relative difference of pixel sizes that counts."""
@@ -97,7 +98,7 @@ def watch_czi(
         If the output cannot be written or belongs to something else.
     """
     corrections: tuple[str, ...] = ()
-    if not is_closed(str(path)):
+    if closed_czi(str(path)) is None:
         source = _begun(path, promise, settle_s=settle_s, idle_s=idle_s, poll_s=poll_s, progress=progress)
         job = analysis_job(source, acquire(source, settings), settings, root)
         report = run_job(job, executor, progress=progress, handover=lambda: source.ended == "closed", poll_s=poll_s)
@@ -161,11 +162,12 @@ def _take_back(job: Job, source: GrowingCziSource) -> None:
     changed = source.changed()
     if not changed:
         return
-    log = read_log(job.layout)
-    for scene, frame, _ in changed:
-        for commit in list(log):
-            if commit.scene == scene and commit.start <= frame < commit.stop:
-                log.retract(commit.step, scene, [frame])
+    with hold_lease(job.layout.lease):
+        log = read_log(job.layout)
+        for scene, frame, _ in changed:
+            for commit in list(log):
+                if commit.scene == scene and commit.start <= frame < commit.stop:
+                    log.retract(commit.step, scene, [frame])
 
 
 def _corrections(told: Acquisition, own: Acquisition) -> tuple[str, ...]:

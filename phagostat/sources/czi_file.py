@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 from phagostat.model.errors import SourceError
 from phagostat.sources.czi_directory import Directory, read_directory, rows_inside
 from phagostat.sources.czi_index import PIXEL_DTYPES, PlaneIndex, build_plane_index
-from phagostat.sources.czi_pixels import DECODED_HERE, UNCOMPRESSED, decode_zstd
+from phagostat.sources.czi_pixels import DECODED_HERE, read_pixels
 from phagostat.sources.czi_segments import (
     Attachment,
     FileHeader,
     read_attachments,
     read_bytes,
     read_file_header,
-    read_into,
     read_metadata_xml,
     read_subblock,
 )
@@ -115,7 +114,6 @@ class OpenCzi:
         block = read_subblock(self.fd, int(directory.position[row]), path=self.path)
         compression = int(directory.compression[row])
         shape = int(directory.size["Y"][row]), int(directory.size["X"][row])
-        dtype = np.dtype(PIXEL_DTYPES[int(directory.pixel_type[row])]).newbyteorder("<")
         promised = {letter: int(directory.start[letter][row]) for letter in "STCZM" if self._has(letter, row)}
         told = {letter: block.entry.starts.get(letter) for letter in promised}
         if (
@@ -125,14 +123,7 @@ class OpenCzi:
             or block.entry.stored_yx != shape
         ):
             raise SourceError("a sub-block is not what the directory says", found=f"{told}; directory: {promised}")
-        if compression != UNCOMPRESSED:
-            payload = read_bytes(self.fd, block.data_bytes, block.data_offset, path=self.path)
-            return decode_zstd(payload, compression=compression, shape_yx=shape, dtype=dtype.name)
-        pixels = np.empty(shape, dtype=dtype)
-        if block.data_bytes < pixels.nbytes:
-            raise SourceError("the plane is cut off", found=f"{block.data_bytes} of {pixels.nbytes} bytes")
-        read_into(self.fd, pixels.data.cast("B"), block.data_offset, path=self.path)
-        return pixels
+        return read_pixels(self.fd, block, dtype=PIXEL_DTYPES[int(directory.pixel_type[row])], path=self.path)
 
     def _read_by_library(self, row: int) -> Plane:
         directory, shape = self.directory, (int(self.directory.size["Y"][row]), int(self.directory.size["X"][row]))

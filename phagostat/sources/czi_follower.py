@@ -17,7 +17,8 @@ from typing import Final
 import xxhash
 
 from phagostat.model.errors import SourceError
-from phagostat.sources.czi_pixels import DECODED_HERE, UNCOMPRESSED, decode_zstd
+from phagostat.sources.czi_index import PIXEL_DTYPES
+from phagostat.sources.czi_pixels import DECODED_HERE, read_pixels
 from phagostat.sources.czi_segments import (
     ATTACHMENT_DIRECTORY_ID,
     ATTACHMENT_ID,
@@ -29,12 +30,10 @@ from phagostat.sources.czi_segments import (
     SUBBLOCK_ID,
     SubBlock,
     read_bytes,
-    read_file_header,
     read_subblock,
 )
 from phagostat.sources.open_files import open_descriptor
 
-GROWING_PIXELS: Final = {0: "uint8", 1: "uint16"}
 TAIL_BYTES: Final = 64
 """So many zeros at the end of a plane are space that was reserved and not yet written."""
 IDENTIFYING_BYTES: Final = 65_536
@@ -220,14 +219,6 @@ def growing_identity(fd: int, block: SubBlock, *, path: object) -> str:
     return digest.hexdigest()
 
 
-def has_directory(fd: int, *, path: object) -> bool:
-    """Whether the header names a directory, as that of a closed file does."""
-    try:
-        return read_file_header(fd, path=path).directory_position > 0
-    except SourceError:
-        return False
-
-
 def _digest(fd: int, block: SubBlock, *, path: object) -> str:
     start = block.segment.position
     return xxhash.xxh3_128_hexdigest(read_bytes(fd, block.data_end - start, start, path=path))
@@ -235,17 +226,14 @@ def _digest(fd: int, block: SubBlock, *, path: object) -> str:
 
 def _decodes(fd: int, block: SubBlock, *, path: object) -> bool:
     """Whether the pixels are all there, as far as can be told from them."""
-    entry, dtype = block.entry, GROWING_PIXELS.get(block.entry.pixel_type)
+    entry, dtype = block.entry, PIXEL_DTYPES.get(block.entry.pixel_type)
     if dtype is None or entry.compression not in DECODED_HERE:
         return False
-    payload = read_bytes(fd, block.data_bytes, block.data_offset, path=path)
-    if not payload[-TAIL_BYTES:].strip(b"\0"):
+    tail = min(block.data_bytes, TAIL_BYTES)
+    if not read_bytes(fd, tail, block.data_end - tail, path=path).strip(b"\0"):
         return False
-    height, width = entry.stored_yx
-    if entry.compression == UNCOMPRESSED:
-        return len(payload) >= height * width * (2 if dtype == "uint16" else 1)
     try:
-        decode_zstd(payload, compression=entry.compression, shape_yx=entry.stored_yx, dtype=dtype)
+        read_pixels(fd, block, dtype=dtype, path=path)
     except SourceError:
         return False
     return True

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-import numpy as np
-
 from phagostat.model.acquisition import AcquisitionMetadata, Channel, Scene, TimesOrigin
 from phagostat.model.errors import PhagostatError, PlaneError, SourceError
 from phagostat.sources.czi_file import OpenCzi, open_czi
-from phagostat.sources.czi_follower import GROWING_PIXELS, CziFollower, Followed, growing_identity
-from phagostat.sources.czi_pixels import DECODED_HERE, UNCOMPRESSED, decode_zstd
-from phagostat.sources.czi_segments import SubBlock, read_bytes, read_into
+from phagostat.sources.czi_follower import CziFollower, Followed, growing_identity
+from phagostat.sources.czi_index import PIXEL_DTYPES
+from phagostat.sources.czi_pixels import DECODED_HERE, read_pixels
+from phagostat.sources.czi_segments import SubBlock
 from phagostat.sources.protocol import Availability, Plane
 
 KIND: Final = "growing czi"
@@ -99,6 +98,8 @@ class GrowingCziSource:
         self._path, self._promise = os.fspath(path), promise
         self._settle_s, self._idle_s, self._clock = settle_s, idle_s, clock
         self._heard: float | None = None
+        self._complete: dict[tuple[int, int], tuple[int, ...]] = {}
+        self._n_known = 0
         self._shape: tuple[int, int, float] = (0, 0, 0.0)
         self._process = os.getpid()
         self.ended = ""
@@ -154,7 +155,7 @@ class GrowingCziSource:
         scenes = []
         for index, s in enumerate(numbers.scenes):
             entry = blocks[min(key for key in blocks if key[0] == s)].entry
-            dtype = GROWING_PIXELS[entry.pixel_type]
+            dtype = PIXEL_DTYPES[entry.pixel_type]
             scenes.append(Scene(index, f"scene {index}", self._promise.n_frames, entry.stored_yx, dtype))
         return AcquisitionMetadata(
             path=self._path,
@@ -170,15 +171,10 @@ class GrowingCziSource:
     def poll(self) -> Availability:
         """Look what has come; `ended` tells whether, and why, nothing more will."""
         now = self._clock()
-        if self._following.advance() or self._heard is None:
-            self._heard = now
-        n_scenes, n_channels = len(self._numbers.scenes), len(self._numbers.channels)
-        frames: dict[tuple[int, int], list[int]] = {(s, c): [] for s in range(n_scenes) for c in range(n_channels)}
-        for key in self._following.blocks:
-            place = self._numbers.place(key)
-            if place is not None and place[1] < self._promise.n_frames:
-                frames[place[0], place[2]].append(place[1])
-        complete = {pair: tuple(sorted(found)) for pair, found in frames.items()}
+        self._following.advance()
+        if self._heard is None or len(self._following.blocks) != self._n_known:
+            self._heard, self._complete, self._n_known = now, self._found(), len(self._following.blocks)
+        complete = self._complete
         if self._is_closed(now):
             self.ended = "closed"
         elif self._rested(now, CLOSING_SETTLES) and all(len(f) == self._promise.n_frames for f in complete.values()):
@@ -186,6 +182,16 @@ class GrowingCziSource:
         elif self._idle_s is not None and now - self._heard >= self._idle_s:
             self.ended = "idle"
         return Availability(complete, closed=self.ended in {"complete", "idle"})
+
+    def _found(self) -> dict[tuple[int, int], tuple[int, ...]]:
+        """Frames that are there, by scene and channel."""
+        n_scenes, n_channels = len(self._numbers.scenes), len(self._numbers.channels)
+        frames: dict[tuple[int, int], list[int]] = {(s, c): [] for s in range(n_scenes) for c in range(n_channels)}
+        for key in self._following.blocks:
+            place = self._numbers.place(key)
+            if place is not None and place[1] < self._promise.n_frames:
+                frames[place[0], place[2]].append(place[1])
+        return {pair: tuple(sorted(found)) for pair, found in frames.items()}
 
     def read(self, scene: int, frame: int, channel: int) -> Plane:
         """Give one plane as a (y, x) array.
@@ -215,17 +221,12 @@ class GrowingCziSource:
         status = os.stat(self._path)  # noqa: PTH116 - size and time of one moment
         if (status.st_size, status.st_mtime_ns) != self._shape[:2]:
             self._shape = status.st_size, status.st_mtime_ns, now
-        return self._rested(now, 1) and is_closed(self._path, self._following.positions())
+        opened = closed_czi(self._path) if self._rested(now, 1) else None
+        return opened is not None and self._following.positions() <= frozenset(opened.directory.position.tolist())
 
     def _rested(self, now: float, settles: int) -> bool:
         """Whether the file has stayed as it is for so many times the time that bytes need to be believed."""
         return now - self._shape[2] >= settles * self._settle_s
-
-
-def is_closed(path: str, positions: frozenset[int] = frozenset()) -> bool:
-    """Whether a CZI is closed: its directory parses, names whole sub-blocks only, and all at these positions."""
-    opened = closed_czi(path)
-    return opened is not None and positions <= frozenset(opened.directory.position.tolist())
 
 
 def closed_czi(path: str) -> OpenCzi | None:
@@ -265,10 +266,11 @@ class _Following:
         """Where the sub-blocks begin that were followed."""
         return frozenset(block.segment.position for block in self.blocks.values())
 
-    def advance(self) -> int:
-        """Take in what has come; give the number of new planes."""
+    def advance(self) -> None:
+        """Take in what has come."""
         with self._lock:
-            return sum(self._keep(followed) for followed in self._follower.advance())
+            for followed in self._follower.advance():
+                self._keep(followed)
 
     def find(self, key: _Key) -> SubBlock | None:
         """A plane's sub-block; looks again if it is not known yet, the last of the file included."""
@@ -287,26 +289,16 @@ class _Following:
 
     def pixels(self, block: SubBlock) -> Plane:
         """The pixels of a sub-block."""
-        entry = block.entry
-        dtype = GROWING_PIXELS[entry.pixel_type]
-        fd = self._follower.fd
-        if entry.compression != UNCOMPRESSED:
-            payload = read_bytes(fd, block.data_bytes, block.data_offset, path=self._path)
-            return decode_zstd(payload, compression=entry.compression, shape_yx=entry.stored_yx, dtype=dtype)
-        pixels = np.empty(entry.stored_yx, dtype=np.dtype(dtype).newbyteorder("<"))
-        if block.data_bytes < pixels.nbytes:
-            raise SourceError("the plane is cut off", found=f"{block.data_bytes} of {pixels.nbytes} bytes")
-        read_into(fd, pixels.data.cast("B"), block.data_offset, path=self._path)
-        return pixels
+        return read_pixels(self._follower.fd, block, dtype=PIXEL_DTYPES[block.entry.pixel_type], path=self._path)
 
-    def _keep(self, followed: Followed) -> bool:
+    def _keep(self, followed: Followed) -> None:
         block = followed.block
         entry = block.entry
         if self._first is None:
             self._first = block
         if entry.stored_yx != (entry.sizes.get("Y"), entry.sizes.get("X")):
-            return False  # a reduced copy
-        if entry.pixel_type not in GROWING_PIXELS or entry.compression not in DECODED_HERE:
+            return  # a reduced copy
+        if entry.pixel_type not in PIXEL_DTYPES or entry.compression not in DECODED_HERE:
             raise SourceError(
                 "a growing CZI can be followed with grey values of 8 or 16 bit, raw or zstd, only",
                 where=self._path,
@@ -321,7 +313,6 @@ class _Following:
                 remedy="run phagostat on the closed file",
             )
         self.blocks[key] = block
-        return before is None
 
 
 def _key(block: SubBlock) -> _Key:

@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 
 from phagostat.model.errors import SourceError
+from phagostat.sources.czi_segments import SubBlock, read_bytes, read_into
 from phagostat.sources.protocol import Plane
 
 UNCOMPRESSED: Final = 0
@@ -73,6 +74,38 @@ def decode_zstd(payload: bytes, *, compression: int, shape_yx: tuple[int, int], 
         pixels = flat[1].astype(pixels.dtype).reshape(shape_yx)
         pixels <<= 8
         pixels |= flat[0].reshape(shape_yx)
+    return pixels
+
+
+def read_pixels(fd: int, block: SubBlock, *, dtype: str, path: object) -> Plane:
+    """Read the pixels of a raw or zstd sub-block, as its own entry describes them.
+
+    Parameters
+    ----------
+    fd
+        The open file.
+    block
+        The sub-block.
+    dtype
+        ``uint8`` or ``uint16``.
+    path
+        For messages.
+
+    Raises
+    ------
+    SourceError
+        If they are cut off or do not decode.
+    """
+    entry = block.entry
+    if min(entry.stored_yx) <= 0:
+        raise SourceError("the sub-block has no pixels", found=entry.stored_yx)
+    if entry.compression != UNCOMPRESSED:
+        payload = read_bytes(fd, block.data_bytes, block.data_offset, path=path)
+        return decode_zstd(payload, compression=entry.compression, shape_yx=entry.stored_yx, dtype=dtype)
+    pixels: Plane = np.empty(entry.stored_yx, dtype=np.dtype(dtype).newbyteorder("<"))
+    if block.data_bytes < pixels.nbytes:
+        raise SourceError("the plane is cut off", found=f"{block.data_bytes} of {pixels.nbytes} bytes")
+    read_into(fd, pixels.data.cast("B"), block.data_offset, path=path)
     return pixels
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from phagostat.model.errors import PhagostatError, SourceError
 from phagostat.sources.czi import CziSource
 from phagostat.sources.czi_follower import CziFollower
-from phagostat.sources.czi_growing import GrowingCziSource, Promise, is_closed
+from phagostat.sources.czi_growing import GrowingCziSource, Promise, closed_czi
 from tests.sources.growing import Grower, czi_of, planes
 
 PIXELS = planes()
@@ -255,7 +255,19 @@ def test_a_file_is_not_closed_before_all_that_it_names_is_there(tmp_path):
     path = tmp_path / "m.czi"
     sound = whole("reserved")
     path.write_bytes(sound[:-500])
-    assert not is_closed(str(path))
+    assert closed_czi(str(path)) is None
     path.write_bytes(sound)
-    assert is_closed(str(path))
-    assert not is_closed(str(path), frozenset({12345}))
+    assert closed_czi(str(path)) is not None
+
+
+def test_a_file_is_not_closed_whose_directory_leaves_out_what_was_followed(tmp_path):
+    path, clock = tmp_path / "m.czi", Clock()
+    first = {key: plane for key, plane in PIXELS.items() if key[1] == 0}
+    path.write_bytes(czi_of(first).build() + whole("appended")[544:])  # more has come behind the directory
+    source = GrowingCziSource(path, promise=PROMISE, settle_s=1.0, clock=clock)
+    for clock.now in (0.0, 2.0, 4.0):
+        source.poll()
+    assert source.ended == ""
+    clock.now = 9.0
+    assert source.poll().closed
+    assert source.ended == "complete"
